@@ -1,0 +1,328 @@
+"""The Backend record, and how backends are found, chosen and given arrays.
+
+A backend is one file of this package: `backends/<name>.py` defines one subclass of `Backend`, and is imported only when it is asked
+for by `get_backend("jax")`, `set_default_backend("jax")`, `with using_backend("jax")`, the variable GRADLOOM_BACKEND, an instance
+such as `JaxBackend(dtype="float32")`, or by the first array of that engine that an op is given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..dtypes import DType, default_dtype
+from ..dtypes import dtype as to_dtype  # the property of that name hides it in Backend
+from ..errors import BackendError, DTypeError, MissingExtraError, explain
+from ..ops.op import KINDS, Kind, Op, adopt, adopt_with, dispatch, kind_of, promote
+from .namespace import NAMESPACE
+
+#: name -> (module and class of the backend, first part of the engine's array types' modules, extra that installs it)
+BACKENDS: dict[str, tuple[str, tuple[str, ...], str | None]] = {
+    "numpy": ("numpy:NumpyBackend", ("numpy",), None),
+    "jax": ("jax:JaxBackend", ("jax", "jaxlib"), "jax"),
+    "torch": ("torch:TorchBackend", ("torch",), "torch"),
+    "mlx": ("mlx:MlxBackend", ("mlx",), "mlx"),
+}
+
+
+class Backend:
+    """An engine with a default float dtype and a device. Subclasses are final: one a file.
+
+    Class attributes that a subclass sets:
+        name: Its name.
+        xp: The engine's namespace: an object with the functions of `namespace.NAMESPACE`.
+        fast: op name -> a faster function with the op's parameters (without `xp`), for ops, vjps and update rules. It has the
+            meaning of the op's body; tests hold it to that.
+        array_types: The concrete types of the engine's arrays.
+        mutable: Arrays can be written in place (so a compiled step may update parameters where they lie).
+
+    Args:
+        dtype: Float dtype that `array` casts floats to and that new parameters have. Default: gradloom's default dtype.
+        default_dtype: Another name for `dtype`.
+        device: The engine's name of a device, such as "cpu" or "cuda:0". Default: the engine's own.
+    """
+
+    name: ClassVar[str]
+    xp: ClassVar[Any]
+    fast: ClassVar[dict[str, Callable]] = {}
+    array_types: ClassVar[tuple[type, ...]]
+    mutable: ClassVar[bool] = False
+
+    def __init__(self, dtype: Any = None, default_dtype: Any = None, device: Any = None):
+        if dtype is not None and default_dtype is not None:
+            raise TypeError("give dtype= or default_dtype=, not both")
+        wanted = default_dtype if dtype is None else dtype
+        self._dtype = None if wanted is None else to_dtype(wanted)
+        if self._dtype is not None and self._dtype.kind != "float":
+            raise DTypeError(
+                explain(
+                    f"{type(self).__name__} needs a float dtype", expected="float32, float64, ...", given=self._dtype
+                )
+            )
+        self.device = self.check_device(device)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(dtype={self.dtype.name}, device={self.device!r})"
+
+    @property
+    def dtype(self) -> DType:
+        """Default float dtype of new arrays."""
+        return self._dtype or default_dtype()
+
+    # What an engine must answer.
+
+    def check_device(self, device: Any) -> Any:
+        """The engine's device for a name; raises BackendError where there is no such device."""
+        if device in (None, "cpu"):
+            return "cpu"
+        raise BackendError(explain(f"{self.name} has no device {device!r}", expected="'cpu'", given=repr(device)))
+
+    @classmethod
+    def dtype_of(cls, array: Any) -> DType:
+        """The gradloom dtype of an engine's array."""
+        return to_dtype(array.dtype)
+
+    def native_dtype(self, d: DType) -> Any:
+        """The engine's dtype; raises DTypeError where the engine has none (never a narrower one)."""
+        raise NotImplementedError
+
+    def from_numpy(self, array: np.ndarray, d: DType | None = None) -> Any:
+        """The engine's array with the same elements on `device`, dtype `d` or the array's own; may share memory."""
+        raise NotImplementedError
+
+    @classmethod
+    def cast(cls, array: Any, d: DType) -> Any:
+        """An operand in the dtype that promotion found."""
+        return cls.xp.astype(array, dtype=d)
+
+    @classmethod
+    def to_numpy(cls, array: Any) -> np.ndarray:
+        """A NumPy array with the same elements; shares memory where the engine can."""
+        raise NotImplementedError
+
+    def from_dlpack(self, array: Any) -> Any:
+        """The engine's array over the memory of an object with `__dlpack__`, copied where it cannot be shared."""
+        return self.from_numpy(np.from_dlpack(array))
+
+    @classmethod
+    def copy(cls, array: Any) -> Any:
+        """An array with memory of its own."""
+        raise NotImplementedError
+
+    def compile(self, fn: Callable, donate: tuple[int, ...] = ()) -> Callable:
+        """The engine's compiled form of a pure function of arrays (in lists, tuples, dicts); default: the function itself.
+
+        Args:
+            donate: Indices of the arguments whose arrays may be reused for the results.
+        """
+        return fn
+
+    @classmethod
+    def synchronize(cls, *arrays: Any) -> None:
+        """Waits until the arrays are computed."""
+
+    def context(self) -> contextlib.AbstractContextManager:
+        """Entered around calls into the engine (JAX: x64 for float64)."""
+        return contextlib.nullcontext()
+
+
+def kernel(backend: type[Backend], record: Op) -> Callable:
+    """The function on the backend's arrays that runs an op: a registered kernel, the namespace's own function, or the body."""
+    fn = backend.fast.get(record.name)
+    if fn is None and record.name in NAMESPACE:
+        fn = getattr(backend.xp, record.name)
+    return fn or functools.partial(record.forward, backend.xp)
+
+
+def register(backend: type[Backend], wrap: Callable[[Callable], Callable] = lambda fn: fn) -> None:
+    """Makes ops take the backend's arrays; called at the end of each backend's file.
+
+    Args:
+        wrap: Applied to each kernel (JAX: enters x64 where an operand is float64).
+    """
+
+    def native(record: Op) -> Callable:
+        return wrap(kernel(backend, record))
+
+    def entry(record: Op) -> Callable:
+        run = native(record)  # not looked up by the first operand, which may be a scalar
+
+        def call(*args, **attrs):
+            for a in args:
+                kind_a = KINDS.get(type(a))
+                if kind_a is not own and kind_a is not None:
+                    if kind_a.rank > 0:
+                        return dispatch(record, *args, **attrs)
+                    raise mixed(record.name, args)
+            if record.promote is not None:
+                args = promote(record, args, backend.cast)
+            return run(*args, **attrs)
+
+        return call
+
+    own = Kind(0, entry, native, backend.dtype_of)
+    adopt(*backend.array_types, kind=own)
+
+
+def mixed(name: str, args: tuple) -> BackendError:
+    """The error for an op on arrays of several engines."""
+    given = [backend_of(a).name for a in args if (kind := kind_of(type(a))) is not None and kind.rank == 0]
+    return BackendError(
+        explain(
+            f"{name} got arrays of different backends",
+            expected="arrays of one backend",
+            given=", ".join(given),
+            do="convert them first, e.g. with backend.array(x)",
+        )
+    )
+
+
+_loaded: dict[str, type[Backend]] = {}
+_instances: dict[str, Backend] = {}
+
+
+def backend_class(name: str) -> type[Backend]:
+    """The class of a backend; imports its engine.
+
+    Raises:
+        BackendError: There is no backend of that name.
+        MissingExtraError: Its engine is not installed; the message says which extra to install.
+    """
+    found = _loaded.get(name)
+    if found is None:
+        if name not in BACKENDS:
+            raise BackendError(
+                explain(f"unknown backend {name!r}", expected=", ".join(map(repr, BACKENDS)), given=repr(name))
+            )
+        (module, _, cls), extra = BACKENDS[name][0].partition(":"), BACKENDS[name][2]
+        try:
+            found = getattr(importlib.import_module(f".{module}", __package__), cls)
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("gradloom"):
+                raise
+            raise MissingExtraError(
+                explain(
+                    f"the backend {name!r} needs {error.name}, which is not installed",
+                    do=f"pip install 'gradloom[{extra}]'",
+                )
+            ) from error
+        _loaded[name] = found
+    return found
+
+
+def get_backend(backend: str | Backend | None = None) -> Backend:
+    """The backend of that name (one shared instance), the given instance itself, or for None the current default.
+
+    Example:
+        >>> import gradloom as gl
+        >>> gl.get_backend("numpy").name
+        'numpy'
+    """
+    if backend is None:
+        return default_backend()
+    if isinstance(backend, Backend):
+        return backend
+    if backend not in _instances:
+        _instances[backend] = backend_class(backend)()
+    return _instances[backend]
+
+
+class _Choice(threading.local):
+    override: Backend | None = None
+
+
+_choice = _Choice()
+_default: Backend | None = None
+
+
+def default_backend() -> Backend:
+    """The backend on which new Tensors are made: that of the innermost `using_backend`, else the default."""
+    global _default
+    if _choice.override is not None:
+        return _choice.override
+    if _default is None:
+        _default = get_backend(os.environ.get("GRADLOOM_BACKEND") or "numpy")
+    return _default
+
+
+def set_default_backend(backend: str | Backend) -> None:
+    """Sets the backend on which new Tensors are made, for the process.
+
+    Args:
+        backend: "numpy", "jax", "torch", "mlx", or an instance.
+
+    Raises:
+        BackendError: Unknown name.
+        MissingExtraError: The engine is not installed.
+
+    Example:
+        >>> import gradloom as gl
+        >>> gl.set_default_backend("numpy")
+    """
+    global _default
+    _default = get_backend(backend)
+
+
+@contextlib.contextmanager
+def using_backend(backend: str | Backend) -> Iterator[Backend]:
+    """New Tensors are made on this backend inside the `with` block, in this thread.
+
+    Example:
+        >>> import gradloom as gl
+        >>> with gl.using_backend("numpy") as backend:
+        ...     backend.name
+        'numpy'
+    """
+    before = _choice.override
+    _choice.override = chosen = get_backend(backend)
+    try:
+        yield chosen
+    finally:
+        _choice.override = before
+
+
+def backend_of(array: Any) -> type[Backend]:
+    """The backend class of an engine's array."""
+    cls = type(array)
+    found = _of_type.get(cls)
+    if found is None:
+        found = _find(cls)
+        if found is None:
+            raise DTypeError(
+                explain(
+                    "expected an array of a backend",
+                    expected=", ".join(BACKENDS),
+                    given=f"{cls.__module__}.{cls.__qualname__}",
+                )
+            )
+    return found
+
+
+_of_type: dict[type, type[Backend]] = {}
+
+
+def _find(t: type) -> type[Backend] | None:
+    # A user's subclass of an engine's array has the engine's module further up.
+    tops = {base.__module__.partition(".")[0] for base in t.__mro__}
+    for name, (_, modules, _) in BACKENDS.items():
+        if not tops.isdisjoint(modules):
+            cls = backend_class(name)
+            if issubclass(t, cls.array_types):
+                _of_type[t] = cls
+                return cls
+    return None
+
+
+def _kind(t: type) -> Kind | None:
+    cls = _find(t)
+    return None if cls is None else KINDS.get(cls.array_types[0])
+
+
+adopt_with(_kind)

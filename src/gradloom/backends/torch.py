@@ -1,0 +1,460 @@
+"""The PyTorch backend: CPU, CUDA, MPS; every dtype that gradloom has.
+
+The functions are differentiable by PyTorch's own autograd, which goes through them where an operand requires a gradient there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..dtypes import DType, bfloat16, dtype, to_numpy_dtype
+from ..errors import BackendError, MissingExtraError, explain
+from .base import Backend, register
+from .namespace import INDEX, fill
+
+# What numbers PyTorch has of its own: sign(NaN) is 0 (NumPy: NaN).
+
+
+@functools.cache
+def to_torch_dtype(d: Any) -> torch.dtype:
+    """PyTorch's dtype for a gradloom dtype (or anything that `dtype()` takes)."""
+    return getattr(torch, dtype(d).name)
+
+
+class xp:
+    """PyTorch under the names of `namespace.NAMESPACE`."""
+
+    # The functions that PyTorch has under the same meaning (those of two operands take a scalar in either place).
+    abs, negative, sign, reciprocal, square = torch.abs, torch.neg, torch.sign, torch.reciprocal, torch.square
+    sqrt, rsqrt, exp, expm1 = torch.sqrt, torch.rsqrt, torch.exp, torch.expm1
+    log, log1p, log2 = torch.log, torch.log1p, torch.log2
+    sin, cos, tan, asin, acos, atan = torch.sin, torch.cos, torch.tan, torch.asin, torch.acos, torch.atan
+    sinh, cosh, tanh, asinh, acosh, atanh = torch.sinh, torch.cosh, torch.tanh, torch.asinh, torch.acosh, torch.atanh
+    sigmoid, erf, erfinv = torch.sigmoid, torch.erf, torch.erfinv
+    floor, ceil, round, trunc = torch.floor, torch.ceil, torch.round, torch.trunc
+    isnan, isinf, isfinite = torch.isnan, torch.isinf, torch.isfinite
+    logical_not, bitwise_not = torch.logical_not, torch.bitwise_not
+    add, subtract, multiply, divide = torch.add, torch.sub, torch.mul, torch.div
+    floor_divide, remainder, pow = torch.floor_divide, torch.remainder, torch.pow
+    bitwise_and, bitwise_or, bitwise_xor = torch.bitwise_and, torch.bitwise_or, torch.bitwise_xor
+    where, matmul = torch.where, torch.matmul
+
+    @staticmethod
+    def dtype(x):
+        return dtype(x.dtype)
+
+    @staticmethod
+    def zeros(*, shape, dtype, like=None):
+        return torch.zeros(shape, dtype=to_torch_dtype(dtype), device=None if like is None else like.device)
+
+    @staticmethod
+    def ones(*, shape, dtype, like=None):
+        return torch.ones(shape, dtype=to_torch_dtype(dtype), device=None if like is None else like.device)
+
+    @staticmethod
+    def full(*, shape, value, dtype, like=None):
+        return torch.full(shape, value, dtype=to_torch_dtype(dtype), device=None if like is None else like.device)
+
+    @staticmethod
+    def arange(*, start, stop, step=1, dtype, like=None):
+        # PyTorch refuses an empty range whose step points away from the stop.
+        if (stop - start) * step <= 0:
+            stop = start
+        device = None if like is None else like.device
+        return torch.arange(start, stop, step, dtype=to_torch_dtype(dtype), device=device)
+
+    @staticmethod
+    def eye(*, n, m=None, dtype, like=None):
+        device = None if like is None else like.device
+        return torch.eye(n, n if m is None else m, dtype=to_torch_dtype(dtype), device=device)
+
+    @staticmethod
+    def zeros_like(x, *, dtype=None):
+        return torch.zeros(x.shape, dtype=x.dtype if dtype is None else to_torch_dtype(dtype), device=x.device)
+
+    @staticmethod
+    def ones_like(x, *, dtype=None):
+        return torch.ones(x.shape, dtype=x.dtype if dtype is None else to_torch_dtype(dtype), device=x.device)
+
+    @staticmethod
+    def astype(x, *, dtype):
+        return x.to(to_torch_dtype(dtype))
+
+    # PyTorch wants Tensors for both operands of these; `a == b` of Tensors and scalars is its own.
+
+    @staticmethod
+    def maximum(x, y):
+        if not isinstance(x, torch.Tensor):
+            x, y = y, x
+        return torch.maximum(x, y) if isinstance(y, torch.Tensor) else torch.clamp(x, min=y)
+
+    @staticmethod
+    def minimum(x, y):
+        if not isinstance(x, torch.Tensor):
+            x, y = y, x
+        return torch.minimum(x, y) if isinstance(y, torch.Tensor) else torch.clamp(x, max=y)
+
+    @staticmethod
+    def atan2(x, y):
+        return torch.atan2(*tensors(x, y))
+
+    @staticmethod
+    def logaddexp(x, y):
+        return torch.logaddexp(*tensors(x, y))
+
+    @staticmethod
+    def logical_and(x, y):
+        return torch.logical_and(*tensors(x, y))
+
+    @staticmethod
+    def logical_or(x, y):
+        return torch.logical_or(*tensors(x, y))
+
+    @staticmethod
+    def logical_xor(x, y):
+        return torch.logical_xor(*tensors(x, y))
+
+    @staticmethod
+    def equal(x, y):
+        return x == y
+
+    @staticmethod
+    def not_equal(x, y):
+        return x != y
+
+    @staticmethod
+    def less(x, y):
+        return x < y
+
+    @staticmethod
+    def less_equal(x, y):
+        return x <= y
+
+    @staticmethod
+    def greater(x, y):
+        return x > y
+
+    @staticmethod
+    def greater_equal(x, y):
+        return x >= y
+
+    # Reductions: PyTorch reads an empty tuple of axes as all of them.
+
+    @staticmethod
+    def sum(x, *, axis=None, keepdims=False):
+        if axis == ():
+            return x + 0 if x.is_floating_point() else x.to(torch.int64)
+        return torch.sum(x, dim=axis, keepdim=keepdims)
+
+    @staticmethod
+    def prod(x, *, axis=None, keepdims=False):
+        for i in every(x, axis):  # PyTorch has it for one axis
+            x = torch.prod(x, dim=i, keepdim=True)
+        if not keepdims:
+            x = x.squeeze(every(x, axis))
+        return x if x.is_floating_point() else x.to(torch.int64)
+
+    @staticmethod
+    def amax(x, *, axis=None, keepdims=False):
+        return x if axis == () else torch.amax(x, dim=() if axis is None else axis, keepdim=keepdims)
+
+    @staticmethod
+    def amin(x, *, axis=None, keepdims=False):
+        return x if axis == () else torch.amin(x, dim=() if axis is None else axis, keepdim=keepdims)
+
+    @staticmethod
+    def any(x, *, axis=None, keepdims=False):
+        # Of uint8 PyTorch gives uint8.
+        return (x if axis == () else torch.any(x, dim=axis, keepdim=keepdims)).to(torch.bool)
+
+    @staticmethod
+    def all(x, *, axis=None, keepdims=False):
+        return (x if axis == () else torch.all(x, dim=axis, keepdim=keepdims)).to(torch.bool)
+
+    @staticmethod
+    def mean(x, *, axis=None, keepdims=False):
+        return x if axis == () else torch.mean(x, dim=axis, keepdim=keepdims)
+
+    @staticmethod
+    def logsumexp(x, *, axis=None, keepdims=False):
+        return x if axis == () else torch.logsumexp(x, dim=every(x, axis), keepdim=keepdims)
+
+    @staticmethod
+    def argmax(x, *, axis=None, keepdims=False):
+        return torch.argmax(x.to(torch.uint8) if x.dtype is torch.bool else x, dim=axis, keepdim=keepdims)
+
+    @staticmethod
+    def argmin(x, *, axis=None, keepdims=False):
+        return torch.argmin(x.to(torch.uint8) if x.dtype is torch.bool else x, dim=axis, keepdim=keepdims)
+
+    @staticmethod
+    def cumsum(x, *, axis):
+        return torch.cumsum(x, dim=axis)
+
+    @staticmethod
+    def cumprod(x, *, axis):
+        return torch.cumprod(x, dim=axis)
+
+    @staticmethod
+    def sort(x, *, axis=-1, descending=False):
+        return torch.sort(x, dim=axis, descending=descending, stable=True).values
+
+    @staticmethod
+    def argsort(x, *, axis=-1, descending=False):
+        return torch.argsort(x, dim=axis, descending=descending, stable=True)
+
+    @staticmethod
+    def einsum(*arrays, equation):
+        return torch.einsum(equation, *arrays)
+
+    @staticmethod
+    def reshape(x, *, shape):
+        return x.reshape(shape)
+
+    @staticmethod
+    def transpose(x, *, axes):
+        return x.permute(axes)
+
+    @staticmethod
+    def broadcast_to(x, *, shape):
+        return torch.broadcast_to(x, shape)
+
+    @staticmethod
+    def expand_dims(x, *, axis):
+        if isinstance(axis, int):
+            return x.unsqueeze(axis)
+        n = x.ndim + len(axis)
+        for i in sorted(a % n for a in axis):
+            x = x.unsqueeze(i)
+        return x
+
+    @staticmethod
+    def squeeze(x, *, axis):
+        return x.squeeze(axis)
+
+    @staticmethod
+    def concat(*arrays, axis):
+        return torch.cat(arrays, axis)
+
+    @staticmethod
+    def stack(*arrays, axis):
+        return torch.stack(arrays, axis)
+
+    @staticmethod
+    def flip(x, *, axis):
+        return torch.flip(x, (axis,) if isinstance(axis, int) else axis)
+
+    @staticmethod
+    def roll(x, *, shift, axis):
+        return torch.roll(x, shift, axis)
+
+    @staticmethod
+    def pad(x, *, widths, value=0):
+        return torch.nn.functional.pad(x, [n for pair in reversed(widths) for n in pair], value=value)
+
+    @staticmethod
+    def repeat(x, *, repeats, axis):
+        return torch.repeat_interleave(x, repeats, dim=axis)
+
+    @staticmethod
+    def tril(x, *, k=0):
+        return torch.tril(x, k)
+
+    @staticmethod
+    def triu(x, *, k=0):
+        return torch.triu(x, k)
+
+    @staticmethod
+    def windows(x, *, size, stride, dilation):
+        first = x.ndim - len(size)
+        for i, (s, t, d) in enumerate(zip(size, stride, dilation, strict=True)):
+            x = x.unfold(first + i, d * (s - 1) + 1, t)[..., ::d]  # a view
+        return x
+
+    @staticmethod
+    def fold(x, *, shape, size, stride, dilation):
+        k = len(size)
+        out = x.new_zeros(shape)
+        counts = x.shape[x.ndim - 2 * k : x.ndim - k]
+        for offset in np.ndindex(*size):
+            where = tuple(
+                slice(o * d, o * d + t * (n - 1) + 1, t)
+                for o, d, t, n in zip(offset, dilation, stride, counts, strict=True)
+            )
+            out[(..., *where)] += x[(..., *offset)]
+        return out
+
+    @staticmethod
+    def getitem(x, *indices, key):
+        x, key, _ = forward_steps(x, key, indices)
+        return x[fill(key, indices)]
+
+    @staticmethod
+    def put(x, value, *indices, key):
+        x, key, flipped = forward_steps(x, key, indices)
+        out = x.clone()
+        out[fill(key, indices)] = value
+        return out.flip(flipped) if flipped else out
+
+    @staticmethod
+    def add_at(x, value, *indices, key):
+        if not indices:
+            x, key, flipped = forward_steps(x, key, indices)
+            out = x.clone()
+            out[key] += value
+            return out.flip(flipped) if flipped else out
+        value = torch.as_tensor(value, dtype=x.dtype, device=x.device)
+        # index_put(accumulate=True) takes no slices, and 100 times as long as index_add.
+        if key == (INDEX,) and indices[0].dtype is not torch.bool:
+            rows, shape = indices[0] % x.shape[0], x.shape[1:]
+            return x.index_add(0, rows.reshape(-1), value.expand(rows.shape + shape).reshape(-1, *shape))
+        places = torch.arange(x.numel(), device=x.device).reshape(x.shape)
+        places = xp.getitem(places, *indices, key=key)
+        return x.reshape(-1).index_add(0, places.reshape(-1), value.expand(places.shape).reshape(-1)).reshape(x.shape)
+
+    @staticmethod
+    def take(x, indices, *, axis):
+        return x[(slice(None),) * (axis % x.ndim) + (indices,)]
+
+    @staticmethod
+    def take_along_axis(x, indices, *, axis):
+        return torch.gather(x, axis, indices.to(torch.int64))
+
+    @staticmethod
+    def scatter_add(x, indices, values, *, axis):
+        return torch.scatter_add(x, axis, indices.to(torch.int64), values)
+
+
+def tensors(x: Any, y: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both operands as Tensors; a Python scalar takes the dtype of the other."""
+    if not isinstance(x, torch.Tensor):
+        return torch.full((), x, dtype=y.dtype, device=y.device), y
+    if not isinstance(y, torch.Tensor):
+        return x, torch.full((), y, dtype=x.dtype, device=x.device)
+    return x, y
+
+
+def every(x: torch.Tensor, axis: Any) -> tuple[int, ...]:
+    """The axes as a tuple; None is all."""
+    return tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, int) else axis
+
+
+def forward_steps(x: torch.Tensor, key: tuple, indices: tuple) -> tuple[torch.Tensor, tuple, list[int]]:
+    """PyTorch has no slices of negative step: x flipped on their axes, the key that then picks the same, the axes."""
+    if not any(isinstance(k, slice) and k.step is not None and k.step < 0 for k in key):
+        return x, key, []
+    rest = iter(indices)
+    # How many axes of x each entry takes.
+    spans = [
+        0
+        if k is None or k is Ellipsis
+        else 1
+        if k is not INDEX
+        else i.ndim
+        if (i := next(rest)).dtype is torch.bool
+        else 1
+        for k in key
+    ]
+    new, axis, flipped = [], 0, []
+    for k, span in zip(key, spans, strict=True):
+        if k is Ellipsis:
+            axis += x.ndim - sum(spans)
+        elif isinstance(k, slice) and k.step is not None and k.step < 0:
+            start, stop, step = k.indices(n := x.shape[axis])
+            flipped.append(axis)
+            k = slice(n - 1 - start, n - 1 - stop, -step) if start > stop else slice(0, 0)
+        axis += span
+        new.append(k)
+    return x.flip(flipped), tuple(new), flipped
+
+
+class TorchBackend(Backend):
+    """PyTorch on any of its devices.
+
+    Example:
+        >>> import gradloom as gl
+        >>> gl.TorchBackend(dtype="float64", device="cpu")  # doctest: +SKIP
+        TorchBackend(dtype=float64, device='cpu')
+    """
+
+    name = "torch"
+    xp = xp
+    fast = {}  # op name -> a function with the op's parameters
+    array_types = (torch.Tensor,)
+    mutable = True
+
+    def check_device(self, device: Any) -> str:
+        if device is None:
+            return str(torch.get_default_device()) if hasattr(torch, "get_default_device") else "cpu"
+        try:
+            torch.empty(0, device=device)
+        # What PyTorch raises depends on the device and on how it was built.
+        except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+            has = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+            if torch.backends.mps.is_available():
+                has.append("mps")
+            raise BackendError(
+                explain(
+                    f"torch has no device {str(device)!r} here",
+                    expected=", ".join(map(repr, has)),
+                    given=repr(str(device)),
+                )
+            ) from error
+        return str(torch.device(device))
+
+    def native_dtype(self, d: DType) -> torch.dtype:
+        return to_torch_dtype(d)
+
+    def from_numpy(self, array: np.ndarray, d: DType | None = None) -> torch.Tensor:
+        array = np.asarray(array)
+        own = dtype(array.dtype)
+        # PyTorch cannot look at foreign byte orders and negative strides, and would write into read-only memory.
+        if not array.dtype.isnative or not array.flags.writeable or min(array.strides, default=0) < 0:
+            array = array.astype(array.dtype.newbyteorder("="), order="C")
+        if own is bfloat16:
+            made = torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+        else:
+            made = torch.from_numpy(array)
+        return made.to(device=self.device, dtype=to_torch_dtype(own if d is None else d))
+
+    @classmethod
+    def to_numpy(cls, array: torch.Tensor) -> np.ndarray:
+        """Shares memory on the CPU. bfloat16 needs the package ml_dtypes; without it the result is float32."""
+        array = array.detach().cpu()
+        if array.dtype is not torch.bfloat16:
+            return array.numpy()
+        try:
+            return array.view(torch.int16).numpy().view(to_numpy_dtype(bfloat16))
+        except MissingExtraError:
+            return array.to(torch.float32).numpy()
+
+    def from_dlpack(self, array: Any) -> torch.Tensor:
+        if isinstance(array, np.ndarray):
+            return self.from_numpy(array)
+        made = torch.from_dlpack(array)
+        dtype(made.dtype)  # raises for one that gradloom does not have
+        return made.to(self.device)
+
+    @classmethod
+    def copy(cls, array: torch.Tensor) -> torch.Tensor:
+        return array.clone()
+
+    @classmethod
+    def synchronize(cls, *arrays: torch.Tensor) -> None:
+        for kind in {a.device.type for a in arrays}:
+            if kind != "cpu":
+                getattr(torch, kind).synchronize()
+
+    def context(self) -> contextlib.AbstractContextManager:
+        # Where creation functions make arrays. Only entered where it differs: PyTorch runs slower inside.
+        if torch.device(self.device) == torch.empty(0).device:
+            return contextlib.nullcontext()
+        return torch.device(self.device)
+
+
+register(TorchBackend)

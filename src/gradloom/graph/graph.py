@@ -1,0 +1,238 @@
+"""The graph of a traced function: values, nodes, and how an op on a traced value becomes a node.
+
+While a function is traced its Tensors hold `Value`s in place of arrays. To op dispatch a Value is one more kind of array, whose
+kernel adds a node: tape, modules and optimizers run unchanged. Nodes are ops and vjps (`conv`, `conv_vjp_x`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from .. import ops
+from ..backends.base import backend_of
+from ..backends.shapes import Spec, infer
+from ..dtypes import DType
+from ..errors import TraceError, explain, user_frame
+from ..ops.op import KINDS, SCALARS, Kind, Op, adopt, dispatch, kind_of, promote
+
+
+class Value:
+    """A value of the graph: an input, a constant, or a result of a node.
+
+    Attributes:
+        graph: The graph it belongs to.
+        shape, dtype: Known while tracing.
+        node, index: The node that makes it and which of its results it is; None and 0 for inputs and constants.
+        name: Given by the tracer to inputs, by the printer to the rest.
+        constant: The array of a constant, else None.
+    """
+
+    __slots__ = ("__weakref__", "constant", "dtype", "graph", "index", "name", "node", "shape")
+
+    def __init__(self, graph: Graph, shape: tuple, dtype: DType, node: Node | None = None, index: int = 0, name: str | None = None):
+        self.graph, self.shape, self.dtype = graph, shape, dtype
+        self.node, self.index, self.name = node, index, name
+        self.constant: Any = None
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __repr__(self) -> str:
+        return f"<{self.name or 'value'} {self.shape} {self.dtype.name}>"
+
+    def concrete(self, what: str) -> Any:
+        """Raises: while a function is traced its values are not known."""
+        raise TraceError(
+            explain(
+                f"{what} needs the value of a Tensor that is computed inside a compiled function",
+                given=f"a traced Tensor of shape {list(self.shape)}, {self.dtype.name}",
+                where=user_frame(),
+                do="move this line out of the function compiled by gradloom.jit, or use gradloom.where / gradloom.cond / "
+                "gradloom.while_loop in place of Python's `if` and `while`",
+            )
+        )
+
+    # Operators, for op bodies that are run over values (see passes.lower).
+    __add__ = __radd__ = ops.add
+    __mul__ = __rmul__ = ops.multiply
+    __sub__, __truediv__, __floordiv__, __mod__ = ops.subtract, ops.divide, ops.floor_divide, ops.remainder
+    __pow__, __matmul__, __neg__, __abs__ = ops.pow, ops.matmul, ops.negative, ops.abs
+    __and__, __or__, __xor__, __invert__ = ops.bitwise_and, ops.bitwise_or, ops.bitwise_xor, ops.bitwise_not
+    __lt__, __le__, __gt__, __ge__ = ops.less, ops.less_equal, ops.greater, ops.greater_equal
+    __rsub__ = lambda self, other: ops.subtract(other, self)  # noqa: E731
+    __rtruediv__ = lambda self, other: ops.divide(other, self)  # noqa: E731
+    __rpow__ = lambda self, other: ops.pow(other, self)  # noqa: E731
+
+    def __getitem__(self, key: Any) -> Value:
+        return ops.getitem(self, key=key if type(key) is tuple else (key,))
+
+    __bool__ = lambda self: self.concrete("a Python condition")  # noqa: E731
+    __float__ = lambda self: self.concrete("float()")  # noqa: E731
+    __int__ = lambda self: self.concrete("int()")  # noqa: E731
+    __array__ = lambda self, *a, **k: self.concrete("a conversion to NumPy")  # noqa: E731
+
+
+class Node:
+    """One operation of the graph.
+
+    Attributes:
+        op: The op, or a vjp.
+        inputs: Values, Python scalars and None, in the op's order.
+        attrs: Static attributes.
+        outputs: Its Values.
+        phase: "forward", "backward" or "update".
+        scope: Path of the module that ran it, such as "features.0".
+    """
+
+    __slots__ = ("attrs", "inputs", "op", "outputs", "phase", "scope")
+
+    def __init__(self, op: Op, inputs: list, attrs: dict, phase: str, scope: str):
+        self.op, self.inputs, self.attrs, self.phase, self.scope = op, inputs, attrs, phase, scope
+        self.outputs: list[Value] = []
+
+    def __repr__(self) -> str:
+        return f"<{self.op.name} -> {self.outputs}>"
+
+
+class Graph:
+    """Inputs, constants and nodes in the order in which they were recorded, and the outputs."""
+
+    def __init__(self):
+        self.inputs: list[Value] = []
+        self.nodes: list[Node] = []
+        self.outputs: list[Value] = []
+        self._constants: dict[int, Value] = {}
+
+    def input(self, shape: tuple, dtype: DType, name: str) -> Value:
+        """A new input."""
+        value = Value(self, tuple(shape), dtype, name=name)
+        self.inputs.append(value)
+        return value
+
+    def constant(self, array: Any) -> Value:
+        """The Value of an array that is fixed when the function is compiled; the same one for the same array."""
+        value = self._constants.get(id(array))
+        if value is None:
+            value = Value(self, tuple(array.shape), backend_of(array).dtype_of(array))
+            value.constant = array
+            self._constants[id(array)] = value  # value.constant keeps the array, and so its id, alive
+        return value
+
+    def add(self, op: Op, inputs: list, attrs: dict, specs: Any = None) -> Any:
+        """Adds a node and gives its Value, or a tuple of them. `specs` are inferred unless given."""
+        if specs is None:
+            specs = infer(op, *(Spec(v.shape, v.dtype) if type(v) is Value else v for v in inputs), **attrs)
+        node = Node(op, inputs, attrs, PLACE.phase, PLACE.scope)
+        self.nodes.append(node)
+        several = type(specs) in (tuple, list)
+        for k, spec in enumerate(specs if several else (specs,)):
+            node.outputs.append(Value(self, spec.shape, spec.dtype, node, k))
+        return tuple(node.outputs) if several else node.outputs[0]
+
+
+class _Place(threading.local):
+    """Where the code that is being traced stands; noted in each node for the printer."""
+
+    phase = "forward"
+    scope = ""
+    graph: Graph | None = None  # the innermost graph that is being recorded
+
+
+PLACE = _Place()
+
+
+def record(op: Op) -> Callable:
+    """The kernel of traced values: adds a node."""
+
+    def kernel(*args: Any, **attrs: Any) -> Any:
+        graph = PLACE.graph
+        values = []
+        for a in args:
+            if type(a) is Value:
+                if a.graph is not graph:
+                    a = lift(a, graph)
+            elif a is not None and type(a) not in SCALARS:
+                a = foreign(op, a)
+            values.append(a)
+        return graph.add(op, values, attrs)  # type: ignore[union-attr]
+
+    return kernel
+
+
+def lift(value: Value, graph: Graph | None) -> Value:
+    """A value of an enclosing graph as an input of the inner one (the body of a loop or a branch)."""
+    if graph is None or not isinstance(graph, Body):
+        raise TraceError(
+            explain(
+                "a traced Tensor was used after its function had been compiled",
+                given=repr(value),
+                where=user_frame(),
+                do="return it from the compiled function; do not keep it in a list, an attribute or a global",
+            )
+        )
+    return graph.capture(value)
+
+
+class Body(Graph):
+    """The body of a loop or a branch: a graph that takes what it uses of its surroundings as further inputs.
+
+    Attributes:
+        captured: {id of the outer value: (outer value or array, inner input)}.
+    """
+
+    def __init__(self, outer: Graph | None):
+        super().__init__()
+        self.outer = outer
+        self.captured: dict[int, tuple[Any, Value]] = {}
+
+    def capture(self, outer: Any) -> Value:
+        found = self.captured.get(id(outer))
+        if found is None:
+            if type(outer) is Value:
+                spec = (outer.shape, outer.dtype)
+            else:
+                spec = (tuple(outer.shape), backend_of(outer).dtype_of(outer))
+            found = self.captured[id(outer)] = (outer, self.input(*spec, name=f"captured_{len(self.captured)}"))
+        return found[1]
+
+
+def foreign(op: Op, array: Any) -> Value:
+    """An engine's array among traced operands: captured by the body of an eager loop, else an error."""
+    graph = PLACE.graph
+    if isinstance(graph, Body):
+        return graph.capture(array)
+    if type(array).__module__ == "numpy" and array.ndim == 0 and not hasattr(array, "flags"):
+        return array.item()
+    raise TraceError(
+        explain(
+            f"{op.name}: a compiled function uses a Tensor that gradloom.jit does not know",
+            expected="Tensors that are arguments, made inside the function, or found in the modules, optimizers, lists, dicts and "
+            "objects that the function's closure, globals and arguments name",
+            given=f"an array of shape {list(array.shape)}",
+            where=user_frame(),
+            do="pass it as an argument, or register it with module.register_buffer",
+        )
+    )
+
+
+def _entry(op: Op) -> Callable:
+    kernel = op.kernels
+
+    def call(*args: Any, **attrs: Any) -> Any:
+        if any(kind is not None and kind.rank > 1 for kind in (kind_of(type(a)) for a in args)):
+            return dispatch(op, *args, **attrs)
+        if op.promote is not None:
+            args = promote(op, args, _cast)
+        return kernel[Value](*args, **attrs)
+
+    return call
+
+
+def _cast(value: Any, dtype: DType) -> Any:
+    return ops.astype(value, dtype=dtype)
+
+
+adopt(Value, kind=Kind(1, _entry, record, lambda v: v.dtype))

@@ -1,0 +1,550 @@
+"""Losses, with PyTorch's names, arguments and numbers.
+
+Nothing broadcasts silently: prediction and target have one shape, or the target holds one class index for each row.
+`reduction` is "mean", "sum" or "none".
+"""
+
+from __future__ import annotations
+
+import math
+
+from ..errors import DTypeError, OptionError, ShapeError, explain
+from .op import op
+
+__all__ = [
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "cross_entropy_soft", "huber_loss",
+    "kl_div", "l1_loss", "mse_loss", "nll_loss", "smooth_l1_loss",
+]  # fmt: skip
+
+# --- regression ---
+
+
+@op(promote="float")
+def mse_loss(xp, input, target, *, reduction="mean"):
+    """(input - target)**2.
+
+    Args:
+        input, target: Floats of one shape.
+
+    Returns:
+        0-d, or like input for reduction "none".
+
+    Example:
+        >>> import numpy as np
+        >>> float(mse_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0])))
+        2.0
+    """
+    check_same("mse_loss", input, target)
+    return _reduced(xp, xp.square(input - target), reduction)
+
+
+@mse_loss.vjp("input")
+def _(xp, g, input, target, reduction):
+    return (input - target) * (2 * _each(g, input, reduction))
+
+
+@mse_loss.vjp("target")
+def _(xp, g, input, target, reduction):
+    return (target - input) * (2 * _each(g, input, reduction))
+
+
+@op(promote="float")
+def l1_loss(xp, input, target, *, reduction="mean"):
+    """|input - target|; the gradient at 0 is 0.
+
+    Args:
+        input, target: Floats of one shape.
+
+    Returns:
+        0-d, or like input for reduction "none".
+
+    Example:
+        >>> import numpy as np
+        >>> float(l1_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0])))
+        1.0
+    """
+    check_same("l1_loss", input, target)
+    return _reduced(xp, xp.abs(input - target), reduction)
+
+
+@l1_loss.vjp("input")
+def _(xp, g, input, target, reduction):
+    return xp.sign(input - target) * _each(g, input, reduction)
+
+
+@l1_loss.vjp("target")
+def _(xp, g, input, target, reduction):
+    return xp.sign(target - input) * _each(g, input, reduction)
+
+
+@op(promote="float")
+def huber_loss(xp, input, target, *, delta=1.0, reduction="mean"):
+    """d**2 / 2 where |d| < delta, delta * (|d| - delta / 2) elsewhere, for d = input - target.
+
+    Args:
+        input, target: Floats of one shape.
+        delta: Above 0.
+
+    Returns:
+        0-d, or like input for reduction "none".
+
+    Example:
+        >>> import numpy as np
+        >>> huber_loss(np.array([0.5, 3.0]), np.array([0.0, 0.0]), reduction="none").tolist()
+        [0.125, 2.5]
+    """
+    check_same("huber_loss", input, target)
+    if not delta > 0:
+        raise OptionError(explain("huber_loss: delta has to be above 0", given=f"delta={delta}", do="use l1_loss"))
+    d = xp.abs(input - target)
+    near = xp.minimum(d, delta)
+    return _reduced(xp, near * (d - 0.5 * near), reduction)
+
+
+@huber_loss.vjp("input")
+def _(xp, g, input, target, delta, reduction):
+    return xp.maximum(xp.minimum(input - target, delta), -delta) * _each(g, input, reduction)
+
+
+@huber_loss.vjp("target")
+def _(xp, g, input, target, delta, reduction):
+    return xp.maximum(xp.minimum(target - input, delta), -delta) * _each(g, input, reduction)
+
+
+@op(promote="float")
+def smooth_l1_loss(xp, input, target, *, beta=1.0, reduction="mean"):
+    """d**2 / (2 * beta) where |d| < beta, |d| - beta / 2 elsewhere, for d = input - target; l1_loss for beta 0.
+
+    Args:
+        input, target: Floats of one shape.
+        beta: 0 or above.
+
+    Returns:
+        0-d, or like input for reduction "none".
+
+    Example:
+        >>> import numpy as np
+        >>> smooth_l1_loss(np.array([0.5, 3.0]), np.array([0.0, 0.0]), reduction="none").tolist()
+        [0.125, 2.5]
+    """
+    check_same("smooth_l1_loss", input, target)
+    if not beta >= 0:
+        raise OptionError(explain("smooth_l1_loss: beta has to be 0 or above", given=f"beta={beta}"))
+    d = xp.abs(input - target)
+    if beta > 0:
+        near = xp.minimum(d, beta)
+        d = near * (d - 0.5 * near) / beta
+    return _reduced(xp, d, reduction)
+
+
+@smooth_l1_loss.vjp("input")
+def _(xp, g, input, target, beta, reduction):
+    return _smooth_sign(xp, input - target, beta) * _each(g, input, reduction)
+
+
+@smooth_l1_loss.vjp("target")
+def _(xp, g, input, target, beta, reduction):
+    return _smooth_sign(xp, target - input, beta) * _each(g, input, reduction)
+
+
+def _smooth_sign(xp, d, beta):
+    return xp.maximum(xp.minimum(d / beta, 1), -1) if beta > 0 else xp.sign(d)
+
+
+# --- classes ---
+
+
+@op(promote="float", promoted=("input", "weight"))
+def cross_entropy(xp, input, target, weight=None, *, ignore_index=-100, label_smoothing=0.0, reduction="mean"):
+    """-log softmax(input)[target]; `torch.nn.functional.cross_entropy` with class indices.
+
+    Args:
+        input: Logits (N, C, ...) or (C,).
+        target: Class indices, integers (N, ...) or (). One that is neither in 0..C-1 nor `ignore_index` makes the loss
+            NaN.
+        weight: (C,), what rows of a class count; or None. It has no gradient.
+        ignore_index: Rows with this target count nothing.
+        label_smoothing: 0 to 1; this much of the target is spread over all classes.
+        reduction: The "mean" is divided by the sum of the weights of the rows.
+
+    Returns:
+        0-d, or like target for reduction "none".
+
+    Example:
+        >>> import numpy as np
+        >>> float(cross_entropy(np.zeros((2, 4)), np.array([0, 3]))) == np.log(4)
+        True
+    """
+    axis = check_classes("cross_entropy", xp, input, target, weight)
+    if not 0 <= label_smoothing <= 1:
+        given = f"label_smoothing={label_smoothing}"
+        raise OptionError(explain("cross_entropy: label_smoothing is a share", expected="0 to 1", given=given))
+    classes = input.shape[axis]
+    index, each, ignored = _weights(xp, input, target, weight, axis, ignore_index)
+    total = xp.logsumexp(input, axis=axis)
+    loss = (total - _pick(xp, input, index, axis)) * each
+    if label_smoothing:
+        spread = classes * total - xp.sum(input, axis=axis)
+        if weight is not None:
+            column = _column(xp, weight, input.ndim)
+            spread = xp.sum(weight) * total - xp.sum(input * column, axis=axis)
+        loss = (1 - label_smoothing) * loss + label_smoothing / classes * spread
+    loss = xp.where(ignored, 0, loss)
+    return xp.sum(loss) / xp.sum(each) if reduction == "mean" else _reduced(xp, loss, reduction)
+
+
+@cross_entropy.vjp("input")
+def _(xp, g, input, target, weight, ignore_index, label_smoothing, reduction):
+    axis = 1 if input.ndim > 1 else 0
+    classes = input.shape[axis]
+    index, each, ignored = _weights(xp, input, target, weight, axis, ignore_index)
+    g = g / xp.sum(each) if reduction == "mean" else g
+    softmax = xp.exp(input - xp.logsumexp(input, axis=axis, keepdims=True))
+    hard = each * g * (1 - label_smoothing)
+    if not label_smoothing:
+        return _add_at_target(xp, softmax * xp.expand_dims(hard, axis=axis), index, -hard, axis)
+    soft = xp.where(ignored, 0, xp.ones_like(each) * g) * (label_smoothing / classes)
+    column = xp.ones_like(input) if weight is None else _column(xp, weight, input.ndim)
+    sum_of_weights = classes if weight is None else xp.sum(weight)
+    d = softmax * xp.expand_dims(hard + soft * sum_of_weights, axis=axis) - column * xp.expand_dims(soft, axis=axis)
+    return _add_at_target(xp, d, index, -hard, axis)
+
+
+@op(promote="float")
+def cross_entropy_soft(xp, input, target, weight=None, *, label_smoothing=0.0, reduction="mean"):
+    """-sum of target * log softmax(input) over classes; `torch.nn.functional.cross_entropy` with class probabilities.
+
+    Args:
+        input: Logits (N, C, ...) or (C,).
+        target: Probabilities, the shape of input.
+        weight: (C,), what each class counts; or None. It has no gradient.
+        label_smoothing: 0 to 1; this much of the target is spread over all classes.
+        reduction: The "mean" is over rows, whatever the weights.
+
+    Returns:
+        0-d, or (N, ...) for reduction "none".
+
+    Example:
+        >>> import numpy as np
+        >>> float(cross_entropy_soft(np.zeros((1, 2)), np.array([[0.5, 0.5]]))) == np.log(2)
+        True
+    """
+    check_same("cross_entropy_soft", input, target, do="use cross_entropy for class indices")
+    axis = _class_axis("cross_entropy_soft", input, weight)
+    if not 0 <= label_smoothing <= 1:
+        given = f"label_smoothing={label_smoothing}"
+        raise OptionError(explain("cross_entropy_soft: label_smoothing is a share", expected="0 to 1", given=given))
+    target = _weighted(xp, target, weight, axis, label_smoothing)
+    loss = xp.sum(target * (xp.logsumexp(input, axis=axis, keepdims=True) - input), axis=axis)
+    return _reduced(xp, loss, reduction)
+
+
+@cross_entropy_soft.vjp("input")
+def _(xp, g, input, target, weight, label_smoothing, reduction):
+    axis = 1 if input.ndim > 1 else 0
+    target = _weighted(xp, target, weight, axis, label_smoothing)
+    softmax = xp.exp(input - xp.logsumexp(input, axis=axis, keepdims=True))
+    return (softmax * xp.sum(target, axis=axis, keepdims=True) - target) * _each_row(xp, g, input, axis, reduction)
+
+
+@cross_entropy_soft.vjp("target")
+def _(xp, g, input, weight, label_smoothing, reduction):
+    axis = 1 if input.ndim > 1 else 0
+    d = (xp.logsumexp(input, axis=axis, keepdims=True) - input) * _each_row(xp, g, input, axis, reduction)
+    return _weighted(xp, d, weight, axis, 0) * (1 - label_smoothing)
+
+
+@op(promote="float", promoted=("input", "weight"))
+def nll_loss(xp, input, target, weight=None, *, ignore_index=-100, reduction="mean"):
+    """-input[target]; `torch.nn.functional.nll_loss`.
+
+    Args:
+        input: Log-probabilities (N, C, ...) or (C,).
+        target, weight, ignore_index, reduction: As for `cross_entropy`.
+
+    Returns:
+        0-d, or like target for reduction "none".
+
+    Example:
+        >>> import numpy as np
+        >>> float(nll_loss(np.array([[-1.0, -2.0]]), np.array([1])))
+        2.0
+    """
+    axis = check_classes("nll_loss", xp, input, target, weight)
+    index, each, ignored = _weights(xp, input, target, weight, axis, ignore_index)
+    loss = xp.where(ignored, 0, -_pick(xp, input, index, axis) * each)
+    return xp.sum(loss) / xp.sum(each) if reduction == "mean" else _reduced(xp, loss, reduction)
+
+
+@nll_loss.vjp("input")
+def _(xp, g, input, target, weight, ignore_index, reduction):
+    axis = 1 if input.ndim > 1 else 0
+    index, each, _ = _weights(xp, input, target, weight, axis, ignore_index)
+    g = g / xp.sum(each) if reduction == "mean" else g
+    return _add_at_target(xp, xp.zeros_like(input), index, -each * g, axis)
+
+
+def _weights(xp, input, target, weight, axis, ignore_index):
+    """For each row: an index that is safe to use, what the row counts, and whether it is ignored."""
+    inside = (target >= 0) & (target < input.shape[axis])
+    ignored = target == ignore_index
+    index = xp.where(inside, target, 0)
+    if weight is None:
+        each = xp.ones(shape=tuple(target.shape), dtype=xp.dtype(input), like=input)
+    else:
+        each = xp.take(weight, index, axis=0)
+    # No engine can raise on values in a compiled step, and some would read another row: a wrong target gives NaN.
+    return index, xp.where(ignored, 0, xp.where(inside, each, math.nan)), ignored
+
+
+def _pick(xp, input, index, axis):
+    """input at each row's index."""
+    return xp.squeeze(xp.take_along_axis(input, xp.expand_dims(index, axis=axis), axis=axis), axis=axis)
+
+
+def _add_at_target(xp, d, index, value, axis):
+    return xp.scatter_add(d, xp.expand_dims(index, axis=axis), xp.expand_dims(value, axis=axis), axis=axis)
+
+
+def _column(xp, weight, ndim):
+    """(C,) as (C, 1, ...), which broadcasts against (N, C, ...)."""
+    return xp.reshape(weight, shape=(weight.shape[0],) + (1,) * max(ndim - 2, 0))
+
+
+def _weighted(xp, target, weight, axis, label_smoothing):
+    if label_smoothing:
+        target = target * (1 - label_smoothing) + label_smoothing / target.shape[axis]
+    return target if weight is None else target * _column(xp, weight, target.ndim)
+
+
+def _each_row(xp, g, input, axis, reduction):
+    """The cotangent of each row's loss, which broadcasts against input."""
+    if reduction == "none":
+        return xp.expand_dims(g, axis=axis)
+    rows = math.prod(input.shape) // input.shape[axis]
+    return g / rows if reduction == "mean" else g
+
+
+# --- probabilities ---
+
+
+@op(promote="float")
+def binary_cross_entropy(xp, input, target, weight=None, *, reduction="mean"):
+    """-(target * log(input) + (1 - target) * log(1 - input)), logarithms being at least -100, as in PyTorch.
+
+    Args:
+        input: Probabilities.
+        target: Floats, the shape of input.
+        weight: Rescales each element; broadcasts to input. It has no gradient.
+
+    Returns:
+        0-d, or like input for reduction "none".
+
+    Example:
+        >>> import numpy as np
+        >>> float(binary_cross_entropy(np.array([1.0]), np.array([0.0])))
+        100.0
+    """
+    check_same("binary_cross_entropy", input, target)
+    _check_weight("binary_cross_entropy", input, weight=weight)
+    yes, no = _log_odds(xp, input)
+    loss = (target - 1) * no - target * yes
+    return _reduced(xp, loss if weight is None else loss * weight, reduction)
+
+
+@binary_cross_entropy.vjp("input")
+def _(xp, g, input, target, weight, reduction):
+    # 1e-12 is PyTorch's, and keeps the gradient finite for probabilities of 0 and 1.
+    d = (input - target) / xp.maximum(input * (1 - input), 1e-12) * _each(g, input, reduction)
+    return d if weight is None else d * weight
+
+
+@binary_cross_entropy.vjp("target")
+def _(xp, g, input, weight, reduction):
+    yes, no = _log_odds(xp, input)
+    d = (no - yes) * _each(g, input, reduction)
+    return d if weight is None else d * weight
+
+
+def _log_odds(xp, p):
+    return xp.maximum(xp.log(p), -100), xp.maximum(xp.log1p(-p), -100)
+
+
+@op(promote="float")
+def binary_cross_entropy_with_logits(xp, input, target, weight=None, pos_weight=None, *, reduction="mean"):
+    """`binary_cross_entropy(sigmoid(input), target)`, exact for logits of any size.
+
+    Args:
+        input: Logits.
+        target: Floats, the shape of input.
+        weight: Rescales each element; broadcasts to input. It has no gradient.
+        pos_weight: Rescales the part of the positives; broadcasts to input. It has no gradient.
+
+    Returns:
+        0-d, or like input for reduction "none".
+
+    Example:
+        >>> import numpy as np
+        >>> float(binary_cross_entropy_with_logits(np.array([-1000.0]), np.array([1.0])))
+        1000.0
+    """
+    check_same("binary_cross_entropy_with_logits", input, target)
+    _check_weight("binary_cross_entropy_with_logits", input, weight=weight, pos_weight=pos_weight)
+    rest = _softplus_of_negative(xp, input)
+    if pos_weight is not None:
+        rest = rest * (target * (pos_weight - 1) + 1)
+    loss = (1 - target) * input + rest
+    return _reduced(xp, loss if weight is None else loss * weight, reduction)
+
+
+@binary_cross_entropy_with_logits.vjp("input")
+def _(xp, g, input, target, weight, pos_weight, reduction):
+    p = xp.sigmoid(input)
+    if pos_weight is None:
+        d = p - target
+    else:
+        positive = target * pos_weight
+        d = (positive + (1 - target)) * p - positive
+    d = d * _each(g, input, reduction)
+    return d if weight is None else d * weight
+
+
+@binary_cross_entropy_with_logits.vjp("target")
+def _(xp, g, input, weight, pos_weight, reduction):
+    d = -input if pos_weight is None else _softplus_of_negative(xp, input) * (pos_weight - 1) - input
+    d = d * _each(g, input, reduction)
+    return d if weight is None else d * weight
+
+
+def _softplus_of_negative(xp, x):
+    """log(1 + exp(-x)), with exponentials of negative numbers only."""
+    return xp.log1p(xp.exp(-xp.abs(x))) - xp.minimum(x, 0)
+
+
+@op(promote="float")
+def kl_div(xp, input, target, *, log_target=False, reduction="mean"):
+    """target * (log(target) - input), 0 where target is 0; `torch.nn.functional.kl_div`.
+
+    Args:
+        input: Log-probabilities.
+        target: Probabilities, or with `log_target` their logarithms; the shape of input.
+        reduction: Also "batchmean", the sum divided by the length of the first axis, which is the divergence.
+
+    Returns:
+        0-d, or like input for reduction "none".
+
+    Example:
+        >>> import numpy as np
+        >>> p = np.array([[0.25, 0.75]])
+        >>> float(kl_div(np.log(p), p, reduction="batchmean"))
+        0.0
+    """
+    check_same("kl_div", input, target)
+    if log_target:
+        loss = xp.exp(target) * (target - input)
+    else:
+        loss = target * (xp.log(xp.where(target == 0, 1, target)) - input)
+    return xp.sum(loss) / input.shape[0] if reduction == "batchmean" else _reduced(xp, loss, reduction)
+
+
+@kl_div.vjp("input")
+def _(xp, g, target, log_target, reduction):
+    return (xp.exp(target) if log_target else target) * -_each(g, target, reduction)
+
+
+@kl_div.vjp("target")
+def _(xp, g, input, target, log_target, reduction):
+    if log_target:
+        d = xp.exp(target) * (target - input + 1)
+    else:
+        d = xp.log(xp.where(target == 0, 1, target)) - input + 1
+        d = xp.where(target == 0, -input, d)
+    return d * _each(g, input, reduction)
+
+
+# --- shared ---
+
+
+def _reduced(xp, loss, reduction):
+    if reduction == "mean":
+        return xp.mean(loss)
+    if reduction == "sum":
+        return xp.sum(loss)
+    if reduction == "none":
+        return loss
+    expected = "'mean', 'sum' or 'none' (kl_div: also 'batchmean')"
+    raise OptionError(explain("unknown reduction of a loss", expected=expected, given=repr(reduction)))
+
+
+def _each(g, input, reduction):
+    """The cotangent of each element's loss, which broadcasts against input."""
+    if reduction == "mean":
+        return g / math.prod(input.shape)
+    return g / input.shape[0] if reduction == "batchmean" else g
+
+
+def check_same(name, input, target, do=None) -> None:
+    """Raises ShapeError unless prediction and target have one shape; kernels are to call it too."""
+    if tuple(input.shape) != tuple(target.shape):
+        raise ShapeError(
+            explain(
+                f"{name}: prediction and target have different shapes, and a loss does not broadcast",
+                expected=f"target {tuple(input.shape)}",
+                given=f"input {tuple(input.shape)}, target {tuple(target.shape)}",
+                do=do or "reshape one of them, such as target.reshape(input.shape) or input.squeeze(-1)",
+            )
+        )
+
+
+def check_classes(name, xp, input, target, weight) -> int:
+    """The axis of the classes; raises ShapeError or DTypeError unless target holds one class index for each row."""
+    if xp.dtype(target).kind not in ("int", "uint"):
+        raise DTypeError(
+            explain(
+                f"{name} takes class indices",
+                expected="an integer target",
+                given=f"input {tuple(input.shape)}, target {tuple(target.shape)} {xp.dtype(target).name}",
+                do="pass integers, or use cross_entropy_soft for probabilities",
+            )
+        )
+    axis = _class_axis(name, input, weight)
+    expected = (*input.shape[:axis], *input.shape[axis + 1 :])
+    if tuple(target.shape) != expected:
+        raise ShapeError(
+            explain(
+                f"{name}: the target does not have one class index for each row of the prediction",
+                expected=f"target {expected}, that is input without its axis {axis} of classes",
+                given=f"input {tuple(input.shape)}, target {tuple(target.shape)}",
+                do="move the classes to axis 1, or flatten both: input.reshape(-1, C) and target.reshape(-1)",
+            )
+        )
+    return axis
+
+
+def _class_axis(name, input, weight) -> int:
+    axis = 1 if input.ndim > 1 else 0
+    if input.ndim == 0 or (weight is not None and tuple(weight.shape) != (input.shape[axis],)):
+        raise ShapeError(
+            explain(
+                f"{name}: one weight for each class",
+                expected="input (N, C, ...) or (C,), weight (C,)",
+                given=f"input {tuple(input.shape)}" + ("" if weight is None else f", weight {tuple(weight.shape)}"),
+            )
+        )
+    return axis
+
+
+def _check_weight(name, input, **weights) -> None:
+    """A weight may be smaller than the prediction, as its definition says; it never makes the loss larger."""
+    for key, weight in weights.items():
+        if weight is None:
+            continue
+        shape, full = tuple(weight.shape), tuple(input.shape)
+        if len(shape) > len(full) or any(w not in (1, n) for w, n in zip(shape[::-1], full[::-1], strict=False)):
+            raise ShapeError(
+                explain(
+                    f"{name}: {key} does not broadcast to the prediction",
+                    expected=f"a shape that broadcasts to {full}",
+                    given=f"input {full}, {key} {shape}",
+                )
+            )

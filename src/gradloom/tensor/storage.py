@@ -1,0 +1,154 @@
+"""Aliasing: Tensors that share memory in PyTorch follow each other's in-place changes here, on every engine.
+
+An array is never written in place by an operation: `x.add_(1)` gives x a new array. A Tensor that nobody aliases just takes it. When a
+view or a detached Tensor is made, the Tensors involved become members of a `Cell`, which holds the array of the whole; a view
+knows its base and the op that takes it out of the base (its lens: the op gives the view, the op's `put` writes it back).
+
+A change goes from the view through the lenses to the root, and then all other members that are still alive are read again, bases
+before their views. So reading costs nothing, and Tensors that are not aliased pay nothing for a change. (Marking aliases stale
+and reading them again on demand was tried: the `__getattr__` that it takes slows every attribute of every Tensor.)
+Lenses are ops: a change through a view is differentiable, and it is traced like any other operation.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from .. import ops
+from ..errors import GradientError
+from .grad_mode import MODE
+from .tape import Leaf, spoil
+
+
+class Structure:
+    """Counts the changes that a compiled step must look at: which Tensors there are, which have gradients and want them."""
+
+    version = 0
+
+
+STRUCTURE = Structure()
+
+
+class Cell:
+    """What aliasing Tensors share.
+
+    Attributes:
+        array: The whole: the array of the root members (those without a lens).
+        members: Weak references to the Tensors.
+    """
+
+    __slots__ = ("array", "live", "members")
+
+    def __init__(self, root: Any):
+        self.array = root._array
+        self.members = [weakref.ref(root)]
+        self.live = 8
+        root._cell = self
+
+    def add(self, t: Any) -> None:
+        t._cell = self
+        self.members.append(weakref.ref(t))
+        if len(self.members) > self.live:
+            self.members = [r for r in self.members if r() is not None]
+            self.live = 2 * len(self.members) + 8
+
+    def changed(self, writer: Any) -> None:
+        """Gives all members a new version, and all but the writer the new elements."""
+        for r in self.members:  # in the order in which they were made: a base comes before its views
+            m = r()
+            if m is not None:
+                m._version += 1
+                spoil(m._node)
+                if m is not writer:
+                    refresh(m)
+
+
+def make_view(base: Any, view: Any, op: Any, attrs: dict) -> None:
+    """Makes `view`, the result of `op(base, **attrs)`, an alias of `base`."""
+    cell = base._cell
+    if cell is None:
+        cell = Cell(base)
+    view._base, view._lens = base, (op, attrs, MODE.enabled)
+    cell.add(view)
+
+
+def share(t: Any, alias: Any) -> Any:
+    """Makes `alias`, a new Tensor, a detached alias of t. It keeps no part of t's graph alive."""
+    alias._node = None
+    if t._base is not None:
+        op, attrs, _ = t._lens
+        base = share(t._base, type(alias).__new__(type(alias)))
+        alias._array = t._array
+        alias._base, alias._lens = base, (op, attrs, False)
+    else:
+        alias._array = t._array
+    (t._cell or Cell(t)).add(alias)
+    return alias
+
+
+def refresh(t: Any) -> None:
+    """Reads an alias again after its storage was changed."""
+    if t._base is None:
+        t._array = t._cell.array
+        return
+    op, attrs, recorded = t._lens
+    before = MODE.enabled
+    MODE.enabled = recorded
+    try:
+        fresh = op.entry[type(t._base)](t._base, **attrs)
+    finally:
+        MODE.enabled = before
+    t._array, t._node = fresh._array, fresh._node
+
+
+def assign(t: Any, value: Any) -> Any:
+    """Gives t the array and the history of the Tensor `value`: the end of every in-place operation.
+
+    Raises:
+        GradientError: t is a leaf that requires a gradient, or a view of one, and gradients are recorded.
+    """
+    if MODE.enabled:
+        check_in_place(t)
+        if value._node is not None and not t.dtype.is_floating_point:
+            raise GradientError(f"a result that requires grad can't be stored in place in a Tensor of {t.dtype}")
+    if t._base is not None:
+        op, attrs, _ = t._lens
+        base = t._base
+        assign(base, op.put(ops.xp, base, value, **attrs))
+        return t
+    if t._cell is None:
+        spoil(t._node)
+        t._version += 1
+    else:
+        t._cell.array = value._array
+        t._cell.changed(t)
+    t._array = value._array
+    if MODE.enabled:
+        t._node = value._node
+    return t
+
+
+def check_in_place(t: Any) -> None:
+    """Raises where PyTorch refuses an in-place operation."""
+    if type(t._node) is Leaf:
+        raise GradientError(
+            "a leaf Variable that requires grad is being used in an in-place operation. Wrap the change in gradloom.no_grad()."
+        )
+    base = t._base
+    while base is not None:
+        if type(base._node) is Leaf:
+            raise GradientError(
+                "a view of a leaf Variable that requires grad is being used in an in-place operation. Wrap the change in "
+                "gradloom.no_grad()."
+            )
+        base = base._base
+
+
+def bump(t: Any) -> None:
+    """Notes that t's array was written in place by an optimizer."""
+    if t._cell is None:
+        t._version += 1
+    else:
+        t._cell.array = t._array
+        t._cell.changed(t)
