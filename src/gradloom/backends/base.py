@@ -1,8 +1,9 @@
 """The Backend record, and how backends are found, chosen and given arrays.
 
-A backend is one file of this package: `backends/<name>.py` defines one subclass of `Backend`, and is imported only when it is asked
-for by `get_backend("jax")`, `set_default_backend("jax")`, `with using_backend("jax")`, the variable GRADLOOM_BACKEND, an instance
-such as `JaxBackend(dtype="float32")`, or by the first array of that engine that an op is given.
+A backend is one file of this package: `backends/<name>.py` defines one subclass of `Backend`, and is imported only when
+it is asked for by `get_backend("jax")`, `set_default_backend("jax")`, `with using_backend("jax")`, the variable
+GRADLOOM_BACKEND, an instance such as `JaxBackend(dtype="float32")`, or by the first array of that engine that an op is
+given.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class Backend:
     Class attributes that a subclass sets:
         name: Its name.
         xp: The engine's namespace: an object with the functions of `namespace.NAMESPACE`.
-        fast: op name -> a faster function with the op's parameters (without `xp`), for ops, vjps and update rules. It has the
-            meaning of the op's body; tests hold it to that.
+        fast: op name -> a faster function with the op's parameters (without `xp`), for ops, vjps and update rules.
+            It has the meaning of the op's body; tests hold it to that.
         array_types: The concrete types of the engine's arrays.
         mutable: Arrays can be written in place (so a compiled step may update parameters where they lie).
 
@@ -116,8 +117,20 @@ class Backend:
         """An array with memory of its own."""
         raise NotImplementedError
 
+    @classmethod
+    def device_of(cls, array: Any) -> str:
+        """The name of the device that holds the array, in the form that `device=` takes."""
+        device = getattr(array, "device", "cpu")
+        if hasattr(device, "platform"):  # JAX's device objects
+            return f"{device.platform}:{device.id}" if device.id else device.platform
+        return str(device)
+
+    def scalars(self, values: list, d: DType) -> Any:
+        """Numbers that a compiled step is given at each call (rates, corrections), in the form in which it unpacks them fastest."""
+        return values
+
     def compile(self, fn: Callable, donate: tuple[int, ...] = ()) -> Callable:
-        """The engine's compiled form of a pure function of arrays (in lists, tuples, dicts); default: the function itself.
+        """The engine's compiled form of a pure function of arrays (in lists, tuples, dicts); default: the function.
 
         Args:
             donate: Indices of the arguments whose arrays may be reused for the results.
@@ -134,7 +147,7 @@ class Backend:
 
 
 def kernel(backend: type[Backend], record: Op) -> Callable:
-    """The function on the backend's arrays that runs an op: a registered kernel, the namespace's own function, or the body."""
+    """What runs an op on the backend's arrays: a registered kernel, the namespace's own function, or the body."""
     fn = backend.fast.get(record.name)
     if fn is None and record.name in NAMESPACE:
         fn = getattr(backend.xp, record.name)

@@ -1,14 +1,15 @@
 """The JAX backend: every device that JAX has, float64 in a mode of its own.
 
-JAX holds no 64-bit number unless its x64 mode is on, and that mode is a flag of the whole process. gradloom never sets the
-flag; it enters the mode for the calls that need it:
+JAX holds no 64-bit number unless its x64 mode is on, and that mode is a flag of the whole process. gradloom never
+sets the flag; it enters the mode for the calls that need it:
 
-- float64. `JaxBackend(dtype="float64")` makes float64 arrays, and enters x64 around its calls (`context`). Every op enters it by
-  itself when an operand is float64. While the default backend's dtype is float64, or x64 is on, `astype` gives float64;
-  else asking for float64 raises DTypeError: nothing is ever truncated to float32.
-- int64. Index results are int64 on every engine, and JAX without x64 holds them as int32. So here **int32 and int64 are one
-  dtype, and its name is int64**: asked for int32 or int64, an array holds int32 (int64 where x64 is on), `dtype_of` says
-  int64, and `to_numpy` gives int64. Bringing in an integer that int32 cannot hold raises, unless x64 is on.
+- float64. `JaxBackend(dtype="float64")` makes float64 arrays, and enters x64 around its calls (`context`). Every op
+  enters it by itself when an operand is float64. The op `astype` gives float64 while the default backend's dtype is
+  float64, or x64 is on; else asking for float64 raises DTypeError: nothing is ever truncated to float32.
+- int64. Index results are int64 on every engine, and JAX without x64 holds them as int32. So here **int32 and int64
+  are one dtype, and its name is int64**: asked for int32 or int64, an array holds int32 (where x64 is on: int64 for
+  int64), `dtype_of` says int64, and `to_numpy` gives int64. Bringing in an integer that int32 cannot hold raises,
+  unless x64 is on. Through DLPack goes what is held.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from .base import Backend, default_backend, register
 from .namespace import fill
 
 # jax.experimental's name goes away; jax has its own since 0.8.
-_enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64  # type: ignore[attr-defined]
+_enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
 
 _NATIVE = {name: getattr(jnp, name) for name in ("uint8", "int8", "int16", "float16", "bfloat16", "float32")}
 
@@ -187,7 +188,7 @@ class xp:
         zero = jnp.zeros((), x.dtype)
         for i in reversed(range(k)):
             # x (..., Oi, ..., s1, ..., si): add the slices of the last axis, spread out along Oi's.
-            axis = x.ndim - 1 - i - k
+            axis = len(shape) - k + i
             n, s, t, d = shape[len(shape) - k + i], size[i], stride[i], dilation[i]
             spread = t * (x.shape[axis] - 1) + 1
             total = zero

@@ -1,7 +1,7 @@
 """The MLX backend: the CPU, Metal and CUDA; float64 on the CPU only.
 
-MLX has no boolean masks in keys (they are turned into indices, so not inside `mlx.core.compile`) and no integer products of
-matrices (they run in float64 on the CPU: exact below 2**53). sign(NaN) is 0. It does not check indices.
+MLX has no boolean masks in keys (they are turned into indices, so not inside `mlx.core.compile`) and no integer
+products of matrices (they run in float64 on the CPU: exact below 2**53). sign(NaN) is 0. It does not check indices.
 """
 
 from __future__ import annotations
@@ -129,6 +129,8 @@ class xp:
 
     @staticmethod
     def logsumexp(x, *, axis=None, keepdims=False):
+        if x.size == 0:  # which MLX refuses
+            return mx.log(mx.sum(x, axis=axis, keepdims=keepdims))
         if x.dtype != mx.float64:
             return mx.logsumexp(x, axis=axis, keepdims=keepdims)
         top = mx.max(x, axis=axis, keepdims=True)
@@ -224,11 +226,11 @@ class xp:
 
     @staticmethod
     def concat(*arrays, axis):
-        return mx.concatenate(arrays, axis)
+        return mx.concatenate(list(arrays), axis)
 
     @staticmethod
     def stack(*arrays, axis):
-        return mx.stack(arrays, axis)
+        return mx.stack(list(arrays), axis)
 
     @staticmethod
     def flip(x, *, axis):
@@ -267,17 +269,17 @@ class xp:
 
     @staticmethod
     def getitem(x, *indices, key):
-        return x[fill(*no_masks(key, indices))]
+        return x[fill(*plain_key(key, indices))]
 
     @staticmethod
     def put(x, value, *indices, key):
         out = mx.array(x)
-        out[fill(*no_masks(key, indices))] = value
+        out[fill(*plain_key(key, indices))] = value
         return out
 
     @staticmethod
     def add_at(x, value, *indices, key):
-        return x.at[fill(*no_masks(key, indices))].add(value)
+        return x.at[fill(*plain_key(key, indices))].add(value)
 
     @staticmethod
     def take(x, indices, *, axis):
@@ -302,15 +304,18 @@ def backwards(x: mx.array, axis: int) -> mx.array:
     return x[(slice(None),) * (axis % x.ndim) + (slice(None, None, -1),)]
 
 
-def no_masks(key: tuple, indices: tuple) -> tuple[tuple, tuple]:
-    """The key and the indices with each boolean mask as the indices of its true elements."""
-    if all(i.dtype != mx.bool_ for i in indices):
+def plain_key(key: tuple, indices: tuple) -> tuple[tuple, tuple]:
+    """The key and the indices as MLX takes them: masks as indices, and no integers beside index arrays."""
+    if not indices:
         return key, indices
     new_key, new_indices, rest = [], [], iter(indices)
     for k in key:
-        found = [next(rest)] if k is INDEX else []
-        if found and found[0].dtype == mx.bool_:
-            found = [mx.array(n) for n in np.nonzero(np.array(found[0]))]
+        if k is INDEX:
+            i = next(rest)
+            found = [mx.array(n) for n in np.nonzero(np.array(i))] if i.dtype == mx.bool_ else [i]
+        else:
+            # In writes MLX has other rules for integers than NumPy.
+            found = [mx.array(k)] if isinstance(k, int) else []
         new_key += [INDEX] * len(found) if found else [k]
         new_indices += found
     return tuple(new_key), tuple(new_indices)
@@ -354,8 +359,8 @@ class MlxBackend(Backend):
     def from_numpy(self, array: np.ndarray, d: DType | None = None) -> mx.array:
         array = np.asarray(array)
         native = self.native_dtype(dtype(array.dtype) if d is None else d)
-        if not array.dtype.isnative:
-            array = array.astype(array.dtype.newbyteorder("="))
+        if not array.dtype.isnative or min(array.strides, default=0) < 0:  # MLX cannot look at these
+            array = array.astype(array.dtype.newbyteorder("="), order="C")
         with self.context():
             return mx.array(array, dtype=native)
 

@@ -1,19 +1,21 @@
 """The array namespace `xp`: the closed list of functions that op bodies may call.
 
-Names and meaning are the Python array API standard's where it has them. Arrays come first and by position, everything static
-(`axis=`, `shape=`, ...) by keyword. Each engine implements the list once (`backends/<engine>.py`), `backends/shapes.py`
-gives it to shapes, and for each name there is an op of the same name and parameters, which is what Tensors and traced values use:
-so an op body that is run over Tensors is differentiable, and one that is run over shapes gives its result's shape.
+Names and meaning are the Python array API standard's where it has them. Arrays come first and by position, everything
+static (`axis=`, `shape=`, ...) by keyword. Each engine implements the list once (`backends/<engine>.py`),
+`backends/shapes.py` gives it to shapes, and for each name there is an op of the same name and parameters, which is what
+Tensors and traced values use: so an op body that is run over Tensors is differentiable, and one that is run over shapes
+gives its result's shape.
 
-Besides these functions a body may use, of an array: `.shape`, `.ndim`, `.dtype`, the operators `+ - * / // % ** @ & | ^ ~`,
-comparisons, unary minus, and `x[...]` with integers, slices, None and Ellipsis. dtypes are gradloom's; `xp.dtype(x)` gives an array's.
-Operands of a binary function have one dtype, or one of them is a Python scalar. An `axis` may be negative, and where marked
-`axes`, None (all), an int, or a tuple.
+Besides these functions a body may use, of an array: `.shape`, `.ndim`, `.dtype`, the operators
+`+ - * / // % ** @ & | ^ ~`, comparisons, unary minus, and `x[...]` with integers, slices, None and Ellipsis. dtypes are
+gradloom's; `xp.dtype(x)` gives an array's. Operands of a binary function have one dtype, or one of them is a Python
+scalar. An `axis` may be negative, and where marked `axes`, None (all), an int, or a tuple (() is no axis at all).
+In a key an integer beside INDEX counts as an index array, as in NumPy (PyTorch takes it first).
 """
 
 from __future__ import annotations
 
-#: name -> parameters. `x`, `y`, ... are arrays (or, but for the first, Python scalars); `*arrays` is variadic; after `*` statics.
+#: name -> parameters. `x`, `y`, ... are arrays (of several, all but one may be Python scalars); after `*` statics.
 NAMESPACE: dict[str, str] = {
     # creation; like= gives the device (and for *_like the shape and, unless given, the dtype)
     "zeros": "*, shape, dtype, like=None",
@@ -120,16 +122,18 @@ NAMESPACE: dict[str, str] = {
     "tril": "x, *, k=0",
     "triu": "x, *, k=0",
     # Sliding windows over the last len(size) axes: x (..., L1, ..., Lk) -> (..., O1, ..., Ok, s1, ..., sk) with
-    # Oi = (Li - dilation_i * (size_i - 1) - 1) // stride_i + 1. `fold` is its transpose: it adds the windows into an array of `shape`.
+    # Oi = (Li - dilation_i * (size_i - 1) - 1) // stride_i + 1. `fold` is its transpose: it adds the windows into an
+    # array of `shape`.
     "windows": "x, *, size, stride, dilation",
     "fold": "x, *, shape, size, stride, dilation",
     # indexing
-    "getitem": "x, *indices, key",  # key: a tuple of int, slice, None, Ellipsis and INDEX, which stands for the next of the indices
+    # key: a tuple of int, slice, None, Ellipsis and INDEX, which stands for the next of the indices
+    "getitem": "x, *indices, key",
     "put": "x, value, *indices, key",  # a copy of x with x[key] = value (value broadcasts)
     "add_at": "x, value, *indices, key",  # a copy of x with x[key] += value; repeated indices add up
     "take": "x, indices, *, axis",  # indices (int) of any shape
-    "take_along_axis": "x, indices, *, axis",
-    "scatter_add": "x, indices, values, *, axis",  # transpose of take_along_axis: x.at[..., indices along axis, ...] += values
+    "take_along_axis": "x, indices, *, axis",  # indices from 0
+    "scatter_add": "x, indices, values, *, axis",  # its transpose: x[..., indices along axis, ...] += values
 }
 
 

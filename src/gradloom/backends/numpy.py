@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -52,7 +50,7 @@ class xp:
 
     @staticmethod
     def arange(*, start, stop, step=1, dtype, like=None):
-        return np.arange(start, stop, step, to_numpy_dtype(dtype))
+        return np.arange(start, stop, step, dtype=to_numpy_dtype(dtype))
 
     @staticmethod
     def eye(*, n, m=None, dtype, like=None):
@@ -244,7 +242,7 @@ class xp:
         out = np.zeros(shape, x.dtype)
         counts = x.shape[x.ndim - 2 * k : x.ndim - k]
         for offset in np.ndindex(*size):
-            where = tuple(
+            where: Any = tuple(
                 slice(o * d, o * d + t * (n - 1) + 1, t)
                 for o, d, t, n in zip(offset, dilation, stride, counts, strict=True)
             )
@@ -309,7 +307,9 @@ class NumpyBackend(Backend):
         return to_numpy_dtype(d)
 
     def from_numpy(self, array: np.ndarray, d: DType | None = None) -> Any:
-        return np.asarray(array, None if d is None else to_numpy_dtype(d))
+        array = np.asarray(array)
+        # Native byte order; raises for a dtype that gradloom does not have.
+        return np.asarray(array, to_numpy_dtype(dtype(array.dtype) if d is None else d))
 
     @classmethod
     def to_numpy(cls, array: Any) -> np.ndarray:

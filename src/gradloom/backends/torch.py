@@ -1,6 +1,7 @@
 """The PyTorch backend: CPU, CUDA, MPS; every dtype that gradloom has.
 
-The functions are differentiable by PyTorch's own autograd, which goes through them where an operand requires a gradient there.
+The functions are differentiable by PyTorch's own autograd, which follows them where an operand requires a gradient.
+sign(NaN) is 0 here (NumPy: NaN).
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ from ..dtypes import DType, bfloat16, dtype, to_numpy_dtype
 from ..errors import BackendError, MissingExtraError, explain
 from .base import Backend, register
 from .namespace import INDEX, fill
-
-# What numbers PyTorch has of its own: sign(NaN) is 0 (NumPy: NaN).
 
 
 @functools.cache
@@ -292,13 +291,13 @@ class xp:
     @staticmethod
     def getitem(x, *indices, key):
         x, key, _ = forward_steps(x, key, indices)
-        return x[fill(key, indices)]
+        return x[fill(*with_integers(key, indices))]
 
     @staticmethod
     def put(x, value, *indices, key):
         x, key, flipped = forward_steps(x, key, indices)
         out = x.clone()
-        out[fill(key, indices)] = value
+        out[fill(*with_integers(key, indices))] = value
         return out.flip(flipped) if flipped else out
 
     @staticmethod
@@ -342,6 +341,17 @@ def tensors(x: Any, y: Any) -> tuple[torch.Tensor, torch.Tensor]:
 def every(x: torch.Tensor, axis: Any) -> tuple[int, ...]:
     """The axes as a tuple; None is all."""
     return tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, int) else axis
+
+
+def with_integers(key: tuple, indices: tuple) -> tuple[tuple, tuple]:
+    """Next to an index array an integer counts as one, as in NumPy; PyTorch takes integers and 0-d arrays first."""
+    if all(i.ndim == 0 for i in indices):
+        return key, indices
+    if not any(isinstance(k, int) for k in key) and all(i.ndim for i in indices):
+        return key, indices
+    device = indices[0].device
+    key = tuple(torch.tensor([k], device=device) if isinstance(k, int) else k for k in key)
+    return key, tuple(i if i.ndim else i.reshape(1) for i in indices)
 
 
 def forward_steps(x: torch.Tensor, key: tuple, indices: tuple) -> tuple[torch.Tensor, tuple, list[int]]:

@@ -6,8 +6,9 @@ kernel adds a node: tape, modules and optimizers run unchanged. Nodes are ops an
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from .. import ops
@@ -83,11 +84,12 @@ class Node:
         inputs: Values, Python scalars and None, in the op's order.
         attrs: Static attributes.
         outputs: Its Values.
+        several: Whether the op gives a tuple.
         phase: "forward", "backward" or "update".
         scope: Path of the module that ran it, such as "features.0".
     """
 
-    __slots__ = ("attrs", "inputs", "op", "outputs", "phase", "scope")
+    __slots__ = ("attrs", "inputs", "op", "outputs", "phase", "scope", "several")
 
     def __init__(self, op: Op, inputs: list, attrs: dict, phase: str, scope: str):
         self.op, self.inputs, self.attrs, self.phase, self.scope = op, inputs, attrs, phase, scope
@@ -128,17 +130,50 @@ class Graph:
         node = Node(op, inputs, attrs, PLACE.phase, PLACE.scope)
         self.nodes.append(node)
         several = type(specs) in (tuple, list)
+        node.several = several
         for k, spec in enumerate(specs if several else (specs,)):
             node.outputs.append(Value(self, spec.shape, spec.dtype, node, k))
         return tuple(node.outputs) if several else node.outputs[0]
 
 
 class _Place(threading.local):
-    """Where the code that is being traced stands; noted in each node for the printer."""
+    """Where the code that is being traced stands, and how it reaches the trace; `graph` is None when nothing is traced.
 
+    Attributes:
+        graph: The innermost graph that is being recorded.
+        phase, scope: Noted in each node for the printer.
+        paths: {id of a module: its path}.
+        host_input: `host_input(draw, shape, dtype, name)` gives the Value of what `draw()` returns at each run of the
+            compiled function: a NumPy array. Random masks come in this way.
+        host_scalars: `host_scalars(compute, names, dtype)` gives the Values of the floats that `compute()` returns at each run.
+        state: `state(arrays, name)` gives the Values of a list of arrays of an optimizer; what the list holds when the trace
+            ends is written back at each run.
+        follow: `follow(tensor)`: what it holds now is a part of such an array, and its optimizer keeps it up to date.
+        count: `count(key)`: how often it was called with this object before.
+        after: `after(function)` has it called after each run.
+        check: `check(function)`: the compiled function is used only while it returns True.
+    """
+
+    graph: Graph | None = None
     phase = "forward"
     scope = ""
-    graph: Graph | None = None  # the innermost graph that is being recorded
+    paths: dict[int, str] = {}  # noqa: RUF012  (replaced, never changed)
+    host_input: Callable = None  # type: ignore[assignment]
+    host_scalars: Callable = None  # type: ignore[assignment]
+    state: Callable = None  # type: ignore[assignment]
+    follow: Callable = None  # type: ignore[assignment]
+    count: Callable = None  # type: ignore[assignment]
+    after: Callable = None  # type: ignore[assignment]
+    check: Callable = None  # type: ignore[assignment]
+
+    @contextlib.contextmanager
+    def within(self, phase: str) -> Iterator[None]:
+        """Nodes that are recorded inside belong to this phase."""
+        before, self.phase = self.phase, phase
+        try:
+            yield
+        finally:
+            self.phase = before
 
 
 PLACE = _Place()
@@ -146,6 +181,8 @@ PLACE = _Place()
 
 def record(op: Op) -> Callable:
     """The kernel of traced values: adds a node."""
+    if not op.args:
+        return lambda like=None, **attrs: PLACE.graph.add(op, [], attrs)  # type: ignore[union-attr]
 
     def kernel(*args: Any, **attrs: Any) -> Any:
         graph = PLACE.graph

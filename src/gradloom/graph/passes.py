@@ -88,7 +88,7 @@ def fold(graph: Graph, compute: Callable[[Node, list], Any], limit: int = 1 << 2
         fixed = all(v.constant is not None for v in values) and (values or node.op.name in CREATION)
         if fixed and sum(_size(v) for v in node.outputs) <= limit and node.op.name not in ("scan", "cond", "while_loop"):
             result = compute(node, [v.constant if type(v) is Value else v for v in node.inputs])
-            arrays = result if node.op.multiple else (result,)
+            arrays = result if node.several else (result,)
             new.update((v, graph.constant(a)) for v, a in zip(node.outputs, arrays, strict=True))
         else:
             kept.append(node)

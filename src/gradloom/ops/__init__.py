@@ -8,12 +8,18 @@ from typing import Any as _Any
 
 from ..backends.namespace import INDEX, NAMESPACE
 from ..dtypes import DType as _DType
+from .attention import *  # noqa: F403
+from .conv import *  # noqa: F403
 from .creation import *  # noqa: F403
 from .elementwise import *  # noqa: F403
 from .indexing import *  # noqa: F403
 from .layout import *  # noqa: F403
 from .linalg import *  # noqa: F403
+from .loss import *  # noqa: F403
+from .norm import *  # noqa: F403
 from .op import REGISTRY, kind_of, not_an_array
+from .pool import *  # noqa: F403
+from .random import *  # noqa: F403
 from .reduce import *  # noqa: F403
 
 

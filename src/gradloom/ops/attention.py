@@ -45,7 +45,7 @@ def scaled_dot_product_attention(xp, q, k, v, mask=None, *, causal=False, scale=
     weights = xp.exp(scores - top)
     total = xp.sum(weights, axis=-1, keepdims=True)
     if mask is not None:
-        total = xp.where(total == 0, 1, total)
+        total = xp.where(xp.equal(total, 0), 1, total)
     probabilities = weights / total
     return xp.matmul(probabilities, v), probabilities
 

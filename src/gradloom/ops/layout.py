@@ -12,6 +12,7 @@ from .op import op
 from .reduce import summed_to
 
 __all__ = [
+    "flat",
     "reshape", "transpose", "broadcast_to", "expand_dims", "squeeze", "concat", "stack", "flip", "roll", "pad",
     "repeat", "tril", "triu", "windows", "fold",
 ]  # fmt: skip
@@ -216,3 +217,19 @@ def fold(xp, x, *, shape, size, stride, dilation):
 @fold.vjp("x")
 def _(xp, g, size, stride, dilation):
     return xp.windows(g, size=size, stride=stride, dilation=dilation)
+
+
+@op
+def flat(xp, *arrays):
+    """The elements of all arrays, in row-major order, as one axis: the gradients of a group of parameters."""
+    return xp.concat(*[xp.reshape(a, shape=(math.prod(a.shape),)) for a in arrays], axis=0)
+
+
+@flat.vjp("arrays")
+def _(xp, g, arrays_shapes):
+    parts, start = [], 0
+    for shape in arrays_shapes:
+        size = math.prod(shape)
+        parts.append(xp.reshape(g[start : start + size], shape=shape))
+        start += size
+    return tuple(parts)

@@ -172,8 +172,8 @@ def cross_entropy(xp, input, target, weight=None, *, ignore_index=-100, label_sm
 
     Example:
         >>> import numpy as np
-        >>> float(cross_entropy(np.zeros((2, 4)), np.array([0, 3]))) == np.log(4)
-        True
+        >>> round(float(cross_entropy(np.zeros((2, 4)), np.array([0, 3]))), 4)
+        1.3863
     """
     axis = check_classes("cross_entropy", xp, input, target, weight)
     if not 0 <= label_smoothing <= 1:
@@ -226,8 +226,8 @@ def cross_entropy_soft(xp, input, target, weight=None, *, label_smoothing=0.0, r
 
     Example:
         >>> import numpy as np
-        >>> float(cross_entropy_soft(np.zeros((1, 2)), np.array([[0.5, 0.5]]))) == np.log(2)
-        True
+        >>> round(float(cross_entropy_soft(np.zeros((1, 2)), np.array([[0.5, 0.5]]))), 4)
+        0.6931
     """
     check_same("cross_entropy_soft", input, target, do="use cross_entropy for class indices")
     axis = _class_axis("cross_entropy_soft", input, weight)
@@ -287,7 +287,7 @@ def _(xp, g, input, target, weight, ignore_index, reduction):
 def _weights(xp, input, target, weight, axis, ignore_index):
     """For each row: an index that is safe to use, what the row counts, and whether it is ignored."""
     inside = (target >= 0) & (target < input.shape[axis])
-    ignored = target == ignore_index
+    ignored = xp.equal(target, ignore_index)
     index = xp.where(inside, target, 0)
     if weight is None:
         each = xp.ones(shape=tuple(target.shape), dtype=xp.dtype(input), like=input)
@@ -443,7 +443,7 @@ def kl_div(xp, input, target, *, log_target=False, reduction="mean"):
     if log_target:
         loss = xp.exp(target) * (target - input)
     else:
-        loss = target * (xp.log(xp.where(target == 0, 1, target)) - input)
+        loss = target * (xp.log(xp.where(xp.equal(target, 0), 1, target)) - input)
     return xp.sum(loss) / input.shape[0] if reduction == "batchmean" else _reduced(xp, loss, reduction)
 
 
@@ -457,8 +457,8 @@ def _(xp, g, input, target, log_target, reduction):
     if log_target:
         d = xp.exp(target) * (target - input + 1)
     else:
-        d = xp.log(xp.where(target == 0, 1, target)) - input + 1
-        d = xp.where(target == 0, -input, d)
+        d = xp.log(xp.where(xp.equal(target, 0), 1, target)) - input + 1
+        d = xp.where(xp.equal(target, 0), -input, d)
     return d * _each(g, input, reduction)
 
 

@@ -257,7 +257,7 @@ def op(
     outputs: tuple[str, ...] = ("out",),
     differentiable: int | bool = 1,
     put: Callable | None = None,
-) -> Callable:
+) -> Any:
     """Makes an op of a function over `xp`; see the module's docstring and `Op` for the options.
 
     Args:
@@ -315,9 +315,17 @@ def _vjp(public: Callable, *names: str) -> Callable:
 def _public(record: Op) -> Callable:
     """The function that users call. Ops of one or two arrays without attributes get a short path."""
     entry = record.entry
-    if record.attrs or record.variadic or record.defaults or len(record.args) > 2:
+    names = frozenset(record.args)
+    if not record.args:
+
+        def call(*, like, **attrs):  # a creation op: dispatched on the array whose engine and device it takes
+            return entry[type(like)](like=like, **attrs)
+
+    elif record.attrs or record.variadic or record.defaults or len(record.args) > 2:
 
         def call(*args, **attrs):
+            if not names.isdisjoint(attrs):
+                args = bind(record, args, attrs)
             if not args:
                 raise TypeError(f"{record.name}() needs {', '.join(record.args)}")
             return entry[type(args[0])](*args, **attrs)
@@ -333,6 +341,25 @@ def _public(record: Op) -> Callable:
             return entry[type(x)](x)
 
     return call
+
+
+def bind(record: Op, args: tuple, attrs: dict) -> tuple:
+    """The positional operands with those that were given by keyword, which are taken out of `attrs`."""
+    bound = list(args)
+    for name in record.args[len(args) :]:
+        if name in attrs:
+            bound.append(attrs.pop(name))
+        elif not names_left(record, name, attrs):
+            break
+        elif name in record.defaults:
+            bound.append(record.defaults[name])
+        else:
+            raise TypeError(f"{record.name}() misses its argument '{name}'")
+    return tuple(bound)
+
+
+def names_left(record: Op, name: str, attrs: dict) -> bool:
+    return any(n in attrs for n in record.args[record.args.index(name) :])
 
 
 def dispatch(record: Op, *args: Any, **attrs: Any) -> Any:

@@ -51,7 +51,7 @@ def _(xp, g, x, out, size, stride, padding, dilation, ceil_mode):
     x = _pad(xp, x, widths, _lowest(xp, x))
     taken, parts = None, []
     for offset in itertools.product(*map(range, size)):
-        hit = x[_slices(offset, counts, stride, dilation)] == out
+        hit = xp.equal(x[_slices(offset, counts, stride, dilation)], out)
         parts.append(xp.where(hit if taken is None else hit & ~taken, g, 0))
         taken = hit if taken is None else taken | hit
     windows = xp.transpose(xp.stack(*parts, axis=0), axes=(*range(1, g.ndim + 1), 0))

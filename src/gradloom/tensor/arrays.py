@@ -29,11 +29,43 @@ def engine(backend: Any = None, device: Any = None) -> Backend:
     return found if moved.device == found.device else moved
 
 
+def backend_name(t: Any) -> str | None:
+    """The name of the backend of a Tensor's array; None (the default one) for a traced value."""
+    x = t._array
+    return backend_of(x).name if kind_of(type(x)).rank == 0 else None  # type: ignore[union-attr]
+
+
+def known(array: Any) -> np.ndarray | None:
+    """The elements of a native array; None where there are none yet: a traced value, an engine's tracer."""
+    if getattr(array, "concrete", None) is not None:
+        return None
+    try:
+        return backend_of(array).to_numpy(array)
+    except Exception:  # inside jax.jit, jax.grad, mx.compile
+        return None
+
+
 def wrap(array: Any) -> Any:
     """A Tensor without history over a native array."""
     t = object.__new__(tape.Tensor)
     t._array, t._node = array, None
     return t
+
+
+def frozen(t: Any) -> Any:
+    """A Tensor with t's elements and history of now, which in-place changes of t do not reach."""
+    f = object.__new__(tape.Tensor)
+    f._array, f._node = t._array, t._node
+    return f
+
+
+def cast(t: Any, dtype: DType) -> Any:
+    """The Tensor in a dtype; itself where it has it. What is no float has no history."""
+    if t.dtype is dtype:
+        return t
+    if t._node is not None and dtype.kind != "float":
+        t = wrap(t._array)
+    return ops.astype(t, dtype=dtype)
 
 
 def as_array(data: Any, dtype: Any = None, backend: Any = None, copy: bool = True, device: Any = None) -> Any:
@@ -53,7 +85,7 @@ def as_array(data: Any, dtype: Any = None, backend: Any = None, copy: bool = Tru
     """
     if isinstance(data, tape.Tensor):
         data = data._array
-        if backend is None and kind_of(type(data)).rank == 0:
+        if backend is None and kind_of(type(data)).rank == 0:  # type: ignore[union-attr]
             backend = backend_of(data).name
     chosen = engine(backend, device)
     wanted = None if dtype is None else to_dtype(dtype)

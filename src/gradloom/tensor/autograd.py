@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import ops
 from ..errors import GradientError, ShapeError, explain
+from ..graph.graph import PLACE
 from . import tape
 from .grad_mode import MODE, set_grad_enabled
 from .storage import STRUCTURE
@@ -23,6 +24,9 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
         create_graph: Record the pass itself.
         inputs: Accumulate into these leaves only.
     """
+    if PLACE.graph is not None and PLACE.phase != "backward":
+        with PLACE.within("backward"):
+            return backward(tensors, grad_tensors, retain_graph, create_graph, inputs)
     how = Recorded if create_graph else Raw
     roots = _roots(tensors, grad_tensors, how)
     wanted = None
@@ -86,6 +90,9 @@ def grad(
         >>> gl.autograd.grad(g, x)
         (tensor(12.),)
     """
+    if PLACE.graph is not None and PLACE.phase != "backward":
+        with PLACE.within("backward"):
+            return grad(outputs, inputs, grad_outputs, retain_graph, create_graph, allow_unused, materialize_grads)
     inputs = [inputs] if isinstance(inputs, tape.Tensor) else list(inputs)
     how = Recorded if create_graph else Raw
     roots = _roots(outputs, grad_outputs, how)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.base import backend_of
 from ..dtypes import bool_, default_dtype, int64
 from ..errors import OptionError, explain
+from .arrays import known
 
 
 @dataclasses.dataclass
@@ -142,11 +142,8 @@ def format_tensor(t: Any, prefix: str = "tensor(") -> str:
         body = _body(values, indent, summary, _Number(shown.reshape(-1)))
         if not common:
             suffixes.append(f"dtype={dtype!r}")
-    node = t._node
-    if node is not None:
-        node = getattr(node, "node", node)  # the node of one of several results
-        op = getattr(node, "op", None)
-        suffixes.append("requires_grad=True" if op is None else f"grad_fn=<{op.name}>")
+    if t.requires_grad:
+        suffixes.append("requires_grad=True" if t.is_leaf else f"grad_fn={t.grad_fn!r}")
     return prefix + body + _suffixed(prefix + body, suffixes, indent) + ")"
 
 
@@ -165,14 +162,8 @@ def _suffixed(text: str, suffixes: list[str], indent: int) -> str:
 
 def _values(t: Any) -> np.ndarray | None:
     """The elements, floats as float64; None where they are not known yet."""
-    x = t._array
-    if getattr(x, "concrete", None) is not None:
-        return None
-    try:
-        a = backend_of(x).to_numpy(x)
-    except Exception:  # a tracer of the engine: under jax.jit, inside mx.compile
-        return None
-    return a if a.dtype.kind in "biu" else a.astype(np.float64)
+    a = known(t._array)
+    return a if a is None or a.dtype.kind in "biu" else a.astype(np.float64)
 
 
 def _device(t: Any) -> str | None:

@@ -12,7 +12,7 @@ from ..dtypes import bool_, float32, float64
 from ..errors import DTypeError, ShapeError, explain
 from ..ops.op import SCALARS, kind_of
 from . import tape
-from .arrays import as_array, wrap
+from .arrays import as_array, backend_name, cast, frozen, wrap
 from .creation import draw, like
 from .grad_mode import MODE
 from .storage import assign
@@ -41,7 +41,7 @@ def store(t: Any, value: Any) -> Any:
     if other is not mine:
         if _CATEGORY[other.kind] > _CATEGORY[mine.kind]:
             raise DTypeError(f"result type {torch_name(other)} can't be cast to the desired output type {torch_name(mine)}")
-        value = ops.astype(value, dtype=mine)
+        value = cast(value, mine)
     elif value is t:
         return t
     return assign(t, value)
@@ -51,20 +51,19 @@ def replaced(t: Any, value: Any) -> Any:
     """Puts a Tensor or number, cast to t's dtype and broadcast to its shape, into t's memory; what t was no longer matters."""
     if not isinstance(value, tape.Tensor):
         if type(value) not in SCALARS:
-            value = wrap(as_array(value, t.dtype, t.backend, False))
+            value = wrap(as_array(value, t.dtype, backend_name(t), False))
         elif t.dtype.kind != "float" and isinstance(value, float):
             value = bool(value) if t.dtype.kind == "bool" else int(value)
     shape = tuple(t._array.shape)
     if not isinstance(value, tape.Tensor):
         new = wrap(like(t._array, shape, value, t.dtype))
     else:
-        if value.dtype is not t.dtype:
-            value = ops.astype(value, dtype=t.dtype)
+        value = cast(value, t.dtype)
         if tuple(value._array.shape) != shape:
             value = ops.broadcast_to(value, shape=shape)
         new = wrap(value._array)
         new._node = value._node
-    if MODE.enabled and t._node is not None and new._node is None and t._node.number:
+    if MODE.enabled and not t.is_leaf:
         # t stays part of its graph, with a gradient of 0 for what it was computed from.
         new = ops.where(wrap(like(t._array, shape, True, bool_)), new, t)
     return assign(t, new)
@@ -74,7 +73,8 @@ def _from(name: str) -> Any:
     """The in-place form of the method `name`."""
 
     def method(self, *args, **kwargs):
-        return store(self, getattr(self, name)(*args, **kwargs))
+        before = frozen(self)  # what a vjp saves must not change
+        return store(self, getattr(before, name)(*(before if a is self else a for a in args), **kwargs))
 
     method.__name__ = method.__qualname__ = f"{name}_"
     method.__doc__ = f"`{name}`, in place: computed, checked, and stored in this Tensor's memory. Returns the Tensor."
@@ -83,7 +83,8 @@ def _from(name: str) -> Any:
 
 def _operator(name: str) -> Any:
     def method(self, other):
-        return store(self, getattr(self, name)(other))
+        before = frozen(self)
+        return store(self, getattr(before, name)(before if other is self else other))
 
     method.__doc__ = f"`{name}` in place."
     return method
@@ -157,17 +158,17 @@ class InPlace:
     def bernoulli_(self, p: float = 0.5, *, generator: Any = None) -> Any:
         """Fills the Tensor with 1 (with probability p) and 0."""
         hits = draw("uniform", generator, tuple(self.shape), dtype=float64) < p
-        return replaced(self, wrap(as_array(hits, self.dtype, self.backend, False)))
+        return replaced(self, wrap(as_array(hits, self.dtype, backend_name(self), False)))
 
     def random_(self, from_: int = 0, to: int | None = None, *, generator: Any = None) -> Any:
         """Fills the Tensor with random integers in [from, to), or [0, from)."""
         low, high = (0, from_) if to is None else (from_, to)
         values = draw("randint", generator, tuple(self.shape), low, high)
-        return replaced(self, wrap(as_array(values, self.dtype, self.backend, False)))
+        return replaced(self, wrap(as_array(values, self.dtype, backend_name(self), False)))
 
 
 def _drawn(t: Any, kind: str, generator: Any, a: float, b: float) -> Any:
     if t.dtype.kind != "float":
         raise DTypeError(explain(f"{kind}_ fills Tensors of a float dtype", given=t.dtype, do="use random_ for integers"))
     values = draw(kind, generator, tuple(t.shape), a, b, dtype=float32 if t.dtype.itemsize < 4 else t.dtype)
-    return replaced(t, wrap(as_array(values, t.dtype, t.backend, False)))
+    return replaced(t, wrap(as_array(values, t.dtype, backend_name(t), False)))

@@ -18,7 +18,7 @@ from . import tape
 from .arrays import axes, axis, wrap
 from .inplace import InPlace, torch_name
 from .shaping import Shaping, named
-from .storage import STRUCTURE  # noqa: F401
+
 
 Extreme = namedtuple("Extreme", ("values", "indices"))  # what max(dim), min(dim), sort and topk give
 Extreme.__doc__ = "Values, and the indices where they were along the dimension."
@@ -135,7 +135,7 @@ class Methods(Shaping, InPlace):
     def clamp(self, min: Any = None, max: Any = None) -> Any:
         """Held between two bounds, numbers or Tensors; None is no bound. With min > max it is max."""
         if min is None and max is None:
-            raise OptionError("torch.clamp: At least one of 'min' or 'max' must not be None".replace("torch.", ""))
+            raise OptionError("clamp: At least one of 'min' or 'max' must not be None")
         x = self
         if not isinstance(min, tape.Tensor) and not isinstance(max, tape.Tensor):
             if x.dtype.kind != "float" and (isinstance(min, float) or isinstance(max, float)):
@@ -431,7 +431,7 @@ class Methods(Shaping, InPlace):
         raise OptionError(
             explain(
                 "as_strided is not supported: not every backend shows its memory",
-                do="use unfold, narrow, transpose, expand or an index, which give views on all of them",
+                do="use narrow, transpose, expand or an index, which give views on all of them",
             )
         )
 

@@ -59,8 +59,8 @@ class Cell:
             m = r()
             if m is not None:
                 m._version += 1
-                spoil(m._node)
                 if m is not writer:
+                    spoil(m._node)
                     refresh(m)
 
 
@@ -117,15 +117,15 @@ def assign(t: Any, value: Any) -> Any:
         base = t._base
         assign(base, op.put(ops.xp, base, value, **attrs))
         return t
-    if t._cell is None:
-        spoil(t._node)
-        t._version += 1
-    else:
-        t._cell.array = value._array
-        t._cell.changed(t)
+    spoil(t._node)
     t._array = value._array
     if MODE.enabled:
         t._node = value._node
+    if t._cell is None:
+        t._version += 1
+    else:
+        t._cell.array = t._array
+        t._cell.changed(t)  # the views are read from the new elements
     return t
 
 

@@ -71,9 +71,21 @@ class Leaf:
 
 def entry(op: Op) -> Callable:
     """The callable for public calls on Tensors."""
+    if not op.args:
+        return _creation(op)
     if op.put is not None or op.variadic or op.multiple or len(op.args) > 4:
         return _general(op)
     return _plain(op) if op.attrs or op.defaults or len(op.args) != 2 else _binary(op)
+
+
+def _creation(op: Op) -> Callable:
+    """Ops without operands: made where the Tensor `like` lives."""
+
+    def call(like, **attrs):
+        x = like._array
+        return Raw.wrap(op.kernels[type(x)](like=x, **attrs))
+
+    return call
 
 
 def _float(native: Any) -> bool:
@@ -217,7 +229,7 @@ def _general(op: Op) -> Callable:
             t = _new(Tensor)
             t._array = out
             t._node = node
-            if op.put is not None:
+            if op.put is not None and len(tensors) == 1:  # an index array makes it a copy
                 make_view(tensors[0], t, op, attrs)
             return t
         results = []
@@ -345,10 +357,20 @@ class Recorded:
             t._array, t._node = array, n
             return t
 
-        out = node[5][2]
-        if node[1].op.multiple:
-            return tuple(again(x, node if k == 0 else None) for k, x in enumerate(out))
-        return again(out, node)
+        out, op = node[5][2], node[1].op
+        if not op.multiple:
+            return again(out, node)
+        results = [again(x, node if k == 0 else None) for k, x in enumerate(out)]
+        auxiliary = [k for _, vjp in node[1].run for kind, k in vjp.values if kind == "out" and k]
+        if any(results[k].dtype.kind == "float" for k in auxiliary):
+            # Auxiliary results (a mean, the probabilities of attention) have no history of their own: computed again, with one.
+            values = node[5][0]
+            if any(v is None and name not in op.defaults for name, v in zip(op.args, values, strict=False)):
+                raise GradientError(f"the gradient of {op.name} cannot be differentiated again: what its results depend on is not kept")
+            again_results = op.forward(ops.xp, *values, **node[3])
+            for k in auxiliary:
+                results[k] = again_results[k]
+        return tuple(results)
 
     @staticmethod
     def call(vjp: Op, args: list, statics: dict) -> Any:
@@ -452,7 +474,7 @@ def _run(node: tuple, g: Any, how: Any) -> list:
         args = [g]
         for kind, i in vjp.values:
             if kind == "arg":
-                args.append(values[i])
+                args.append(values[i] if i < len(values) else op.defaults[op.args[i]])
             elif kind == "out":
                 args.append(out[i] if op.multiple else out)
             else:
@@ -467,7 +489,7 @@ def _run(node: tuple, g: Any, how: Any) -> list:
         else:
             pairs = zip(vjp.positions(len(parents)), vjp.flat(gs), strict=True)
         for i, gi in pairs:
-            parent = parents[i]
+            parent = parents[i] if i < len(parents) else None
             if parent is not None and gi is not None:
                 if statics is not None and op.broadcasts and gi.shape != statics[i][0]:
                     gi = how.sum_to(gi, tuple(statics[i][0]))

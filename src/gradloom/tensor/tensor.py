@@ -14,10 +14,13 @@ from ..backends.base import backend_of
 from ..dtypes import DType
 from ..errors import DTypeError, GradientError, ShapeError
 from ..ops.op import KINDS, SCALARS, kind_of
-from .indexing import indexing, put_value
 from . import tape
-from .methods import Methods, axis
-from .storage import STRUCTURE, assign, make_view, share
+from .arrays import as_array, axis
+from .autograd import backward as run_backward
+from .formatting import format_tensor
+from .indexing import indexing, put_value
+from .methods import Methods
+from .storage import STRUCTURE, assign, make_view, refresh, share
 from .tape import Leaf
 
 _new = object.__new__
@@ -72,8 +75,6 @@ class Tensor(Methods):
         return _new(cls)
 
     def __init__(self, data: Any, dtype: Any = None, requires_grad: bool = False):
-        from .creation import as_array
-
         self._array, self._node = as_array(data, dtype, copy=True), None
         if requires_grad:
             self.requires_grad_()
@@ -237,9 +238,7 @@ class Tensor(Methods):
             >>> x.grad
             tensor(6.)
         """
-        from .autograd import backward
-
-        backward(self, gradient, retain_graph, create_graph, inputs)
+        run_backward(self, gradient, retain_graph, create_graph, inputs)
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Any:
         """Calls `hook(grad)` when the gradient of this Tensor is computed; what it returns replaces the gradient.
@@ -354,8 +353,6 @@ class Tensor(Methods):
         return int(self.item())
 
     def __repr__(self) -> str:
-        from .formatting import format_tensor
-
         return format_tensor(self)
 
     def __format__(self, spec: str) -> str:
@@ -456,8 +453,9 @@ class Handle:
 def _concrete(t: Tensor, what: str) -> np.ndarray:
     """The elements as a NumPy array; under `gradloom.jit` there are none yet, which the traced value's `concrete` says."""
     x = t._array
-    if isinstance(x, Traced):
-        x.concrete(what)
+    concrete = getattr(x, "concrete", None)
+    if concrete is not None:
+        concrete(what)  # raises
     return backend_of(x).to_numpy(x)
 
 

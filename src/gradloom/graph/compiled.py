@@ -1,0 +1,249 @@
+"""A compiled function: the emitted source, what it reads and writes, and one run of it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from .. import tree
+from ..backends.base import Backend
+from ..errors import GradientError, explain
+from ..ops.op import Op
+from ..tensor import storage
+from ..tensor.tape import _new
+from ..tensor.tensor import Tensor
+from . import emit, passes, plan
+from .graph import Graph, Value
+from .trace import NOT_KEPT, Trace
+
+
+def _no_history(xp: Any, g: Any) -> Any:
+    raise GradientError(
+        explain(
+            "this Tensor is the result of a compiled function, which does not keep its history",
+            do="call backward() inside the function that gradloom.jit compiles",
+        )
+    )
+
+
+_RESULT = Op("compiled_result", lambda xp, x: x, ("x",), ())
+_RESULT.define_vjp(("x",), _no_history)
+_RESULT_NODE = (1, _RESULT.plan((True,)), (None,), None, None, None)
+
+
+class Compiled:
+    """The form of a function for one set of shapes and settings.
+
+    Attributes:
+        source: The emitted text.
+        node_count: Nodes of the graph as traced.
+        engine_seconds: What passing the text to the engine took (not counted as tracing).
+        simple_key, mode: Shapes and dtypes of the arguments and the gradient mode of the last lookup, for the short path.
+    """
+
+    def __init__(self, name: str, trace: Trace, inputs: list[Value], result: Any, keep_grads: bool):
+        self.backend = trace.backend
+        self.node_count = len(trace.graph.nodes)
+        self.simple_key: Any = None
+        self.mode = True
+        self._checks = trace.checks
+        self._afters = trace.afters
+        self._hosts = trace.hosts
+        self._scalars = [compute for compute, _ in trace.scalars]
+        self._grad_states = [(e.before is None, t) for _, t, e in trace.entry_grads if e.read]
+        self._results(trace, result, keep_grads)
+        self._emit(emit.identifier(name), trace, inputs)
+
+    # --- building
+
+    def _results(self, trace: Trace, result: Any, keep_grads: bool) -> None:
+        """Sorts out what the function returns, and which slots it changed."""
+        leaves, self._treedef = tree.flatten(result)
+        self._statics: list[Any] = []  # (position, what is returned as it is)
+        self._outs: list[tuple[int, Value, bool]] = []  # (position, value, whether it would require a gradient)
+        for i, leaf in enumerate(leaves):
+            if isinstance(leaf, Tensor) and type(leaf._array) is Value:
+                self._outs.append((i, leaf._array, leaf._node is not None))
+            elif type(leaf) is Value:
+                self._outs.append((i, leaf, False))
+            else:
+                self._statics.append((i, leaf))
+        # A function that returns a parameter: its Tensor holds an array again, but its last value is known.
+        self._changed = []
+        self._followed: list[Tensor] = []  # an optimizer keeps them up to date
+        for (name, t, value), final in zip(trace.tensors, trace.finals, strict=True):
+            if final is not value and trace.follows.get(id(t)) is final:
+                self._followed.append(t)
+            elif final is not value:
+                self._changed.append((name, t, final))
+        self._new_states: dict[str, tuple[Any, list[Value]]] = {}
+        for (container, _, label, values), finals in zip(trace.states, trace.final_states, strict=True):
+            if any(f is not v for f, v in zip(finals, values, strict=True)):
+                self._new_states[label] = (container, finals)
+        self._grad_outs: list[tuple[Tensor, Value]] = []
+        self._grad_none: list[Tensor] = []
+        self._grad_lost: list[Tensor] = []
+        for _, t, grad in trace.final_grads:
+            if grad is None:
+                self._grad_none.append(t)
+            elif type(grad) is Tensor:
+                if keep_grads:
+                    self._grad_outs.append((t, grad._array))
+                else:
+                    self._grad_lost.append(t)
+
+    def _emit(self, name: str, trace: Trace, inputs: list[Value]) -> None:
+        backend, graph = self.backend, trace.graph
+        graph.outputs = [
+            *(v for _, v, _ in self._outs),
+            *(v for _, _, v in self._changed),
+            *(v for _, values in self._new_states.values() for v in values),
+            *(v for _, v in self._grad_outs),
+        ]
+        with backend.context():
+            passes.dead(graph)
+            passes.common(graph)
+            passes.fold(graph, lambda node, values: compute(backend, node, values))
+            passes.dead(graph)
+        rest = iter(graph.outputs)
+        outs = [next(rest) for _ in self._outs]
+        changed = [(n, next(rest)) for n, _, _ in self._changed]
+        states = {label: [next(rest) for _ in values] for label, (_, values) in self._new_states.items()}
+        grads = [next(rest) for _ in self._grad_outs]
+
+        used = {v for node in graph.nodes for v in node.inputs if type(v) is Value} | set(graph.outputs)
+        self._reads = [(n, t) for n, t, v in trace.tensors if v in used]
+        self._grad_reads = [(n, t) for n, t, v in trace.grads if v in used]
+        self._states = {label: container for container, _, label, _ in trace.states}
+        scalar_values = [v for _, values in trace.scalars for v in values]
+        self._scalar_dtype = scalar_values[0].dtype if scalar_values else None
+
+        helpers = emit.Helpers(backend)
+        parameters = ["p"] if self._reads else []
+        parameters += ["g"] if self._grad_reads else []
+        parameters += ["s"] if self._states else []
+        parameters += [v.name for v in inputs]
+        parameters += ["h"] if scalar_values else []
+        parameters += ["random"] if self._hosts else []
+        reserved = set(parameters) | {v.name for v in scalar_values} | {"xp", name}
+        reserved |= emit.prepare(graph, helpers)
+        self._name_groups(graph, reserved)
+        emit.name_values(graph, reserved)
+        self._name_constants(graph, helpers)
+        lines = [f"{', '.join(v.name for v in scalar_values)}{',' if len(scalar_values) == 1 else ''} = h"] if scalar_values else []
+        lines += emit.body(graph, helpers, plan.line_of(graph, helpers))
+        pairs = ", ".join(f'"{n}": {v.name}' for n, v in changed)
+        new_s = ", ".join(f'"{label}": {column(values)}' for label, values in states.items())
+        tuple_of = lambda vs: "(" + ", ".join(v.name for v in vs) + ("," if len(vs) == 1 else "") + ")"  # noqa: E731
+        lines += emit.comment(f"return {tuple_of(outs)}, {{{pairs}}}, {{{new_s}}}, {tuple_of(grads)}", "", 100)
+        text = f"def {name}({', '.join(parameters)}):\n" + "\n".join("    " + line for line in lines)
+        self.source = emit.module_text(helpers, text)
+        start = time.perf_counter()
+        fn = emit.build(name, self.source, helpers.namespace)
+        donate = tuple(i for i, p in enumerate(parameters) if p == "s")
+        self._fn = backend.compile(fn, donate)
+        self._order = parameters
+        self.engine_seconds = time.perf_counter() - start
+
+    def _name_groups(self, graph: Graph, reserved: set[str]) -> None:
+        """Results of an update rule are columns: `new_params[0]`."""
+        for node in graph.nodes:
+            rule = getattr(node.op, "rule", None)
+            if rule is None:
+                continue
+            count = node.attrs["count"]
+            names = ["new_params", *(f"new_{s}" for s in plan.state_names(node))]
+            for i, base in enumerate(names):
+                unique, k = base, 1
+                while unique in reserved:
+                    k += 1
+                    unique = f"{base}_{k}"
+                reserved.add(unique)
+                for j in range(count):
+                    node.outputs[i * count + j].name = f"{unique}[{j}]"
+
+    def _name_constants(self, graph: Graph, helpers: emit.Helpers) -> None:
+        constants = {v for node in graph.nodes for v in node.inputs if type(v) is Value and v.constant is not None}
+        constants |= {v for v in graph.outputs if v.constant is not None}
+        for k, v in enumerate(sorted(constants, key=id)):
+            v.name = f"constant_{k}"
+            helpers.namespace[v.name] = v.constant
+
+    # --- what must hold
+
+    def grads_hold(self) -> bool:
+        """Whether the gradients that the function reads are there, or missing, as they were when it was traced."""
+        for missing, t in self._grad_states:
+            if (t._grad is None) is not missing or type(t._grad) is not (type(None) if missing else Tensor):
+                return False
+        return True
+
+    def valid(self) -> bool:
+        """Whether the settings of optimizers are those that it was compiled for."""
+        for check in self._checks:
+            if not check():
+                return False
+        return True
+
+    # --- a run
+
+    def run(self, leaves: list) -> Any:
+        """Reads the slots, runs the function, writes the slots."""
+        backend = self.backend
+        args: list[Any] = []
+        if self._reads:
+            args.append({n: t._array for n, t in self._reads})
+        if self._grad_reads:
+            args.append({n: t._grad._array for n, t in self._grad_reads})
+        if self._states:
+            args.append(self._states)
+        args += leaves
+        if self._scalars:
+            args.append(backend.scalars([x for compute in self._scalars for x in compute()], self._scalar_dtype))
+        if self._hosts:
+            args.append([backend.from_numpy(draw()) for draw, _ in self._hosts])
+        outs, new_p, new_s, grads = self._fn(*args)
+        for name, t, _ in self._changed:
+            t._array = new_p[name]
+            if t._cell is None:
+                t._version += 1
+            else:
+                storage.bump(t)
+        for label, (container, _) in self._new_states.items():
+            container[:] = new_s[label]
+        for after in self._afters:
+            after()
+        for t in self._followed:
+            if t._cell is None:
+                t._version += 1
+            else:
+                storage.bump(t)
+        for (t, _), array in zip(self._grad_outs, grads, strict=True):
+            t._grad = g = _new(Tensor)
+            g._array, g._node = array, None
+        for t in self._grad_lost:
+            t._grad = NOT_KEPT
+        for t in self._grad_none:
+            t._grad = None
+        results: list[Any] = [None] * (len(self._outs) + len(self._statics))
+        for (i, _, requires), array in zip(self._outs, outs, strict=True):
+            results[i] = t = _new(Tensor)
+            t._array = array
+            t._node = _RESULT_NODE if requires else None
+        for i, x in self._statics:
+            results[i] = x
+        return tree.unflatten(self._treedef, results)
+
+
+def compute(backend: Backend, node: Any, values: list) -> Any:
+    """Runs one node on constants."""
+    lead = next((type(v) for v in values if hasattr(v, "shape")), backend.array_types[0])
+    return node.op.kernels[lead](*values, **node.attrs)
+
+
+def column(values: list[Value]) -> str:
+    """A list of values; the results of an update rule by the name of their column."""
+    base, bracket, _ = values[0].name.partition("[")  # type: ignore[union-attr]
+    if bracket and all(v.name == f"{base}[{i}]" for i, v in enumerate(values)):
+        return base
+    return "[" + ", ".join(v.name for v in values) + "]"  # type: ignore[misc]

@@ -1,0 +1,354 @@
+"""Printing a graph as Python source. The text that is printed is the text that runs.
+
+A node is printed as an operator (`a + b`), as a call into the engine's namespace (`xp.exp(x)`), as the engine's own kernel of the op, as
+the expression of a body of one line, or as a call of a helper, which is the op's body and stands above. Values have the
+names of the model's parts: `h0` is what the module "0" gives, `d_h0` its cotangent, `p["0.weight"]` a parameter.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import inspect
+import keyword
+import linecache
+import re
+import textwrap
+from collections.abc import Callable
+from types import FunctionType, ModuleType
+from typing import Any
+
+from ..backends.base import Backend
+from ..backends.namespace import NAMESPACE
+from ..dtypes import DType
+from ..ops.op import Op
+from .graph import Graph, Node, Value
+
+INFIX = {
+    "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "matmul": "@", "pow": "**",
+    "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=",
+    "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^",
+}  # fmt: skip
+
+
+def identifier(text: str) -> str:
+    """A Python name of a path such as "features.0.weight"."""
+    name = re.sub(r"\W+", "_", text).strip("_")
+    if not name or name[0].isdigit():
+        name = "h" + name
+    return name + "_" if keyword.iskeyword(name) or hasattr(builtins, name) else name
+
+
+# ------------------------------------------------------------------------------------------------------- names
+
+
+def name_values(graph: Graph, reserved: set[str]) -> None:
+    """Gives a name to each value that has none: by the module that made it, or the value that it is the cotangent of."""
+    of = cotangents(graph)
+    taken = set(reserved)
+    last_of_scope = {node.scope: node for node in graph.nodes if node.phase == "forward" and node.scope}
+    for node in graph.nodes:
+        for value in node.outputs:
+            if value.name is not None:
+                continue
+            if value in of:
+                target = of[value]
+                base = "d_" + identifier(_bare(target.name or "x"))
+            elif node.phase == "forward" and last_of_scope.get(node.scope) is node and value.index == 0:
+                base = identifier(node.scope.rpartition(":")[2])
+            else:
+                result = node.op.outputs[min(value.index, len(node.op.outputs) - 1)].lstrip("*")
+                base = identifier(node.op.name if result == "out" else result) if result != "out" or len(node.op.name) > 2 else "t"
+            name, k = base, 0
+            while name in taken:
+                k += 1
+                name = f"{base}_{k}"
+            taken.add(name)
+            value.name = name
+
+
+def _bare(name: str) -> str:
+    found = re.fullmatch(r'\w+\["(.*)"\](\[\d+\])?', name)
+    return found[1] if found else name
+
+
+def cotangents(graph: Graph) -> dict[Value, Value]:
+    """{value of the backward pass: the forward value whose cotangent (or a part of it) it is}, followed from the seeds."""
+    of: dict[Value, Value] = {}
+    users: dict[Value, list[Node]] = {}
+    for node in graph.nodes:
+        for v in node.inputs:
+            if type(v) is Value and node.phase == "forward":
+                users.setdefault(v, []).append(node)
+    for node in graph.nodes:
+        if node.phase != "backward":
+            continue
+        first = next((v for v in node.inputs if type(v) is Value), None)
+        if node.op.name == "ones_like" and first is not None:
+            of[node.outputs[0]] = first
+        elif node.op.name in ("add", "sum_to", "reshape", "astype") and first in of:
+            of[node.outputs[0]] = of[first]
+        elif "_vjp_" in node.op.name and first in of:
+            forward = of[first].node
+            if forward is not None and node.op.name.startswith(forward.op.name + "_vjp_"):
+                targets = [forward.inputs[forward.op.args.index(n[2:])] for n in node.op.outputs if n[2:] in forward.op.args]
+                for value, target in zip(node.outputs, targets, strict=False):
+                    if type(target) is Value:
+                        of[value] = target
+    return of
+
+
+# ----------------------------------------------------------------------------------------------------- helpers
+
+
+class Helpers:
+    """The functions that emitted source calls: op bodies and kernels, each printed once above it.
+
+    Attributes:
+        sources: name -> source text, in the order in which they are needed.
+        namespace: What the text refers to that is not printed: `xp`, the engine's modules, dtypes, constants.
+    """
+
+    def __init__(self, backend: Backend):
+        self.backend = backend
+        self.sources: dict[str, str] = {}
+        self.namespace: dict[str, Any] = {"xp": backend.xp}
+
+    def op(self, record: Op) -> str:
+        """The helper of an op: the engine's kernel of that name, or the op's body."""
+        kernel = self.backend.fast.get(record.name)
+        return self.function(record.name, kernel or record.forward, drop_xp=kernel is None)
+
+    def function(self, name: str, fn: Callable, drop_xp: bool = False) -> str:
+        if name in self.sources or (name in self.namespace and not drop_xp):
+            return name
+        if not isinstance(fn, FunctionType):
+            self.namespace[name] = fn  # the engine's own function
+            return name
+        tree = ast.parse(textwrap.dedent(inspect.getsource(fn))).body[0]
+        if not isinstance(tree, ast.FunctionDef) or fn.__closure__:
+            self.namespace[name] = fn  # made by another function: its text alone would not do
+            return name
+        tree.name, tree.decorator_list, tree.returns = name, [], None
+        if drop_xp:
+            tree.args.args = tree.args.args[1:]
+        for a in (*tree.args.args, *tree.args.kwonlyargs, *tree.args.posonlyargs, tree.args.vararg, tree.args.kwarg):
+            if a is not None:
+                a.annotation = None
+        docstring = ast.get_docstring(tree)
+        if docstring:
+            tree.body[0] = ast.Expr(ast.Constant(docstring.strip().split("\n")[0]))
+        self.sources[name] = ""  # takes its place before what it calls, which may call it
+        for free in sorted({n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}):
+            self._bind(free, fn)
+        text = ast.unparse(ast.fix_missing_locations(tree))
+        del self.sources[name]
+        self.sources[name] = text
+        return name
+
+    def _bind(self, name: str, fn: FunctionType) -> None:
+        """Makes a global that a helper refers to known to the emitted source."""
+        if name not in fn.__globals__ or name == "xp":
+            return
+        value = fn.__globals__[name]
+        if isinstance(value, FunctionType) and value.__module__.startswith("gradloom.") and not hasattr(value, "op"):
+            self.function(name, value)
+        elif self.namespace.setdefault(name, value) is not value:
+            raise AssertionError(f"two meanings of {name} in emitted source")
+
+
+_inline: dict[Op, Any] = {}
+
+
+def inline(record: Op) -> ast.expr | None:
+    """The expression of an op whose body is one `return`; None for longer ones."""
+    if record not in _inline:
+        _inline[record] = None
+        fn = record.forward
+        if isinstance(fn, FunctionType) and not fn.__closure__ and not record.variadic:
+            tree: Any = ast.parse(textwrap.dedent(inspect.getsource(fn))).body[0]
+            body = [s for s in tree.body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
+            if len(body) == 1 and isinstance(body[0], ast.Return) and body[0].value is not None:
+                names = {n.id for n in ast.walk(body[0]) if isinstance(n, ast.Name)}
+                if not names & fn.__globals__.keys() and len(ast.unparse(body[0].value)) < 70:
+                    _inline[record] = body[0].value
+    return _inline[record]
+
+
+class _Substitute(ast.NodeTransformer):
+    def __init__(self, texts: dict[str, str]):
+        self.texts = texts
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:  # noqa: N802  (the name that ast calls)
+        if node.id in self.texts:
+            return ast.parse(self.texts[node.id], mode="eval").body
+        return node
+
+
+# --------------------------------------------------------------------------------------------------- expressions
+
+
+def literal(x: Any) -> str:
+    """Source text of a static attribute."""
+    if isinstance(x, DType):
+        return x.name if x.name != "bool" else "bool_"
+    if type(x) is tuple:
+        return "(" + ", ".join(literal(v) for v in x) + ("," if len(x) == 1 else "") + ")"
+    if type(x) is list:
+        return "[" + ", ".join(literal(v) for v in x) + "]"
+    if isinstance(x, slice):
+        return f"slice({literal(x.start)}, {literal(x.stop)}, {literal(x.step)})"
+    if x is Ellipsis:
+        return "Ellipsis"
+    if isinstance(x, float) and (x != x or x in (float("inf"), float("-inf"))):
+        return f'float("{x}")'
+    return repr(x)
+
+
+def operand(v: Any) -> str:
+    return v.name if type(v) is Value else literal(v)
+
+
+def expression(node: Node, helpers: Helpers) -> str:
+    """The right side of a node's line."""
+    record, args = node.op, [operand(v) for v in node.inputs]
+    attrs = {k: v for k, v in node.attrs.items() if k not in record.defaults or record.defaults[k] != v}
+    for v in node.attrs.values():
+        _bind_static(v, helpers)
+    while args and args[-1] == "None" and record.defaults.get(record.args[min(len(args), len(record.args)) - 1], 0) is None:
+        args.pop()
+    if record.name in helpers.backend.fast:
+        return call(helpers.op(record), args, attrs)
+    if record.name in INFIX and len(args) == 2:
+        return f"{args[0]} {INFIX[record.name]} {args[1]}"
+    if record.name == "negative":
+        return f"-{args[0]}"
+    if record.name == "getitem" and len(args) == 1:
+        return f"{args[0]}[{index(node.attrs['key'])}]"
+    if record.name in NAMESPACE:
+        return call(f"xp.{record.name}", args, attrs)
+    body = inline(record)
+    if body is not None:
+        texts = dict(zip(record.args, args, strict=False))
+        texts |= {k: literal(v) for k, v in {**record.defaults, **node.attrs}.items() if k not in record.args}
+        texts |= {k: literal(v) for k, v in record.defaults.items() if k in record.args and k not in texts}
+        return ast.unparse(_Substitute(texts).visit(ast.parse(ast.unparse(body), mode="eval").body))
+    return call(helpers.op(record), args, attrs)
+
+
+def prepare(graph: Graph, helpers: Helpers) -> set[str]:
+    """Makes the helpers of all nodes, and gives the names that values may not have."""
+    for node in graph.nodes:
+        if hasattr(node.op, "rule"):
+            continue
+        if node.op.name in helpers.backend.fast or (node.op.name not in NAMESPACE and inline(node.op) is None):
+            helpers.op(node.op)
+    return set(helpers.sources) | set(helpers.namespace)
+
+
+def call(name: str, args: list[str], attrs: dict[str, Any]) -> str:
+    return f"{name}({', '.join(args + [f'{k}={literal(v)}' for k, v in attrs.items()])})"
+
+
+def index(key: tuple) -> str:
+    """Text of a static index."""
+
+    def one(k: Any) -> str:
+        if isinstance(k, slice):
+            text = ":".join("" if b is None else str(b) for b in (k.start, k.stop))
+            return text + (f":{k.step}" if k.step is not None else "")
+        return "..." if k is Ellipsis else repr(k)
+
+    return ", ".join(one(k) for k in key) or "()"
+
+
+def _bind_static(v: Any, helpers: Helpers) -> None:
+    if isinstance(v, DType):
+        helpers.namespace[literal(v)] = v
+    elif type(v) in (tuple, list):
+        for x in v:
+            _bind_static(x, helpers)
+    elif type(v).__name__ == "_Index":
+        helpers.namespace["INDEX"] = v
+
+
+# -------------------------------------------------------------------------------------------------------- lines
+
+
+def body(graph: Graph, helpers: Helpers, line: Callable[[Node], list[str]] | None = None, width: int = 100) -> list[str]:
+    """The lines of the function: one a node with its shape, the phases as headings, values deleted after their last use.
+
+    Args:
+        line: Prints a node in another way than as `name = expression`, or gives None (the NumPy plan).
+    """
+    last: dict[Value, Node] = {}
+    for node in graph.nodes:
+        for v in node.inputs:
+            if type(v) is Value:
+                last[v] = node
+    kept = set(graph.outputs) | set(graph.inputs)
+    dying: dict[Node, list[Value]] = {}
+    for v, node in last.items():
+        if v not in kept and v.constant is None:
+            dying.setdefault(node, []).append(v)
+    lines: list[str] = []
+    phase = ""
+    for node in graph.nodes:
+        if node.phase != phase:
+            phase = node.phase
+            lines.append(f"# {phase}")
+        special = line(node) if line is not None else None
+        if special is not None:
+            lines += special
+            continue
+        used = [v for v in node.outputs if v in last or v in kept]
+        names = ", ".join(v.name if v in last or v in kept else "_" for v in node.outputs) or "_"  # type: ignore[misc]
+        shapes = ", ".join(str(v.shape) for v in used)
+        lines += comment(f"{names}{',' if node.several and len(node.outputs) == 1 else ''} = {expression(node, helpers)}", shapes, width)
+        gone = [v.name for v in dying.get(node, ()) if v.name]
+        if gone and line is None:
+            lines.append(f"del {', '.join(gone)}")
+    return lines
+
+
+def comment(text: str, note: str, width: int) -> list[str]:
+    """The line with its comment in one column; a long one is wrapped at the commas between arguments."""
+    if len(text) <= width:
+        return [f"{text.ljust(64)}  # {note}" if note else text]
+    parts = textwrap.wrap(text, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    if text.count('"') or any(p.strip().startswith("#") for p in parts):
+        parts = _wrap_at_commas(text, width)
+    return [*parts[:-1], f"{parts[-1].ljust(64)}  # {note}"] if note else parts
+
+
+def _wrap_at_commas(text: str, width: int) -> list[str]:
+    pieces = re.split(r"(?<=,) ", text)
+    lines, now = [], ""
+    for piece in pieces:
+        if now and len(now) + len(piece) + 1 > width:
+            lines.append(now)
+            now = "    " + piece
+        else:
+            now = f"{now} {piece}" if now else piece
+    return [*lines, now]
+
+
+_serial = iter(range(1 << 62))
+
+
+def build(name: str, source: str, namespace: dict[str, Any]) -> Callable:
+    """Runs emitted source and gives its function `name`. Tracebacks show the lines of the source."""
+    filename = f"<gradloom step {next(_serial)}>"
+    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    scope = dict(namespace)
+    exec(compile(source, filename, "exec"), scope)
+    return scope[name]
+
+
+def module_text(helpers: Helpers, function: str) -> str:
+    """Helpers and function as one text."""
+    return "\n\n\n".join([*helpers.sources.values(), function]) + "\n"
+
+
+def is_module(x: Any) -> bool:
+    return isinstance(x, ModuleType)

@@ -1,0 +1,65 @@
+"""Adam and its relatives."""
+
+from __future__ import annotations
+
+import math
+
+from .rule import rule
+
+
+def _state(flags: dict) -> tuple:
+    return ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if flags["amsgrad"] else ("exp_avg", "exp_avg_sq")
+
+
+def _flags(o: dict) -> dict:
+    return {
+        "amsgrad": bool(o["amsgrad"]),
+        "maximize": bool(o["maximize"]),
+        "decay": None if o["weight_decay"] == 0 else "decoupled" if o["decoupled_weight_decay"] else "l2",
+    }
+
+
+def correction(beta: float, step: int) -> float:
+    """1 - beta ** step, exact also where beta ** step is close to 1."""
+    return -math.expm1(step * math.log(beta)) if beta > 0 else 1.0
+
+
+def _scalars(o: dict, step: int) -> tuple:
+    beta1, beta2 = o["betas"]
+    return (
+        1.0 - beta1,
+        beta2,
+        1.0 - beta2,
+        o["lr"] / correction(beta1, step),
+        math.sqrt(correction(beta2, step)),
+        o["eps"],
+        1.0 - o["lr"] * o["weight_decay"] if o["decoupled_weight_decay"] else o["weight_decay"],
+    )
+
+
+@rule(
+    state=_state,
+    flags=_flags,
+    scalars=_scalars,
+    names=("rest1", "beta2", "rest2", "rate", "root", "eps", "decay"),
+)
+def adam(xp, p, g, *rest, amsgrad, maximize, decay):
+    """p - rate * m / (sqrt(v) / root + eps), with m and v the running means of g and g * g.
+
+    `rate` is lr / (1 - beta1^t), `root` sqrt(1 - beta2^t). Kingma and Ba, 2015 (arXiv:1412.6980), AMSGrad by Reddi et al., 2018, decoupled
+    decay by Loshchilov and Hutter, 2019 (arXiv:1711.05101); the numbers of `torch.optim.Adam` and `AdamW`.
+    """
+    m, v = rest[0], rest[1]
+    rest1, beta2, rest2, rate, root, eps, weight_decay = rest[-7:]
+    if maximize:
+        g = -g
+    if decay == "decoupled":
+        p = p * weight_decay  # 1 - lr * weight_decay
+    elif decay == "l2":
+        g = g + weight_decay * p
+    m = m + rest1 * (g - m)
+    v = beta2 * v + rest2 * (g * g)
+    if amsgrad:
+        top = xp.maximum(rest[2], v)
+        return p - rate * (m / (xp.sqrt(top) / root + eps)), m, v, top
+    return p - rate * (m / (xp.sqrt(v) / root + eps)), m, v

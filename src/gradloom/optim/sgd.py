@@ -1,0 +1,74 @@
+"""SGD, PyTorch's face."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .bound import Optimizer, refuse
+from .rules import sgd
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum and weight decay; the numbers of `torch.optim.SGD`.
+
+    Args:
+        params: Tensors or groups.
+        lr: Rate.
+        momentum: Factor of the running sum of gradients.
+        dampening: The gradient enters that sum times 1 - dampening.
+        weight_decay: Adds weight_decay * p to the gradient (L2).
+        nesterov: Look ahead along the momentum; needs momentum and no dampening.
+        maximize: Ascend.
+        fused: True demands the engine's fused kernel, False forbids it. Default: used where there is one.
+
+    Raises:
+        ValueError: A negative option, or Nesterov without momentum.
+
+    Example:
+        >>> import gradloom as gl
+        >>> w = gl.tensor([1.0], requires_grad=True)
+        >>> optimizer = gl.optim.SGD([w], lr=0.5)
+        >>> (w * w).sum().backward()
+        >>> optimizer.step()
+        >>> w.item()
+        0.0
+    """
+
+    rule = sgd.sgd
+
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ):
+        if lr < 0:
+            raise ValueError(f"Invalid learning rate: {lr}")
+        if momentum < 0:
+            raise ValueError(f"Invalid momentum value: {momentum}")
+        if weight_decay < 0:
+            raise ValueError(f"Invalid weight_decay value: {weight_decay}")
+        if nesterov and (momentum <= 0 or dampening != 0):
+            raise ValueError("Nesterov momentum requires a momentum and zero dampening")
+        refuse("SGD", differentiable=differentiable)
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "dampening": dampening,
+                "weight_decay": weight_decay,
+                "nesterov": nesterov,
+                "maximize": maximize,
+                "foreach": foreach,
+                "fused": fused,
+            },
+        )

@@ -1,0 +1,573 @@
+"""The methods of Tensors that move, select and convert elements: shapes and views, indexing, dtypes and backends.
+
+What is a view in PyTorch is made of the view ops (those with a `put`), so that it is one here; what is a copy there is a copy.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import dtypes, ops
+from ..backends.base import backend_of
+from ..backends.namespace import INDEX
+from ..dtypes import dtype as to_dtype
+from ..errors import DTypeError, IndexOutOfRangeError, OptionError, ShapeError, explain
+from ..ops.op import SCALARS, kind_of
+from . import creation, tape
+from .arrays import as_array, axis, backend_name, cast, engine, infer, known, sizes, wrap
+from .convert import moved
+from .strides import is_contiguous, strides_of, view_strides
+
+
+def named(method: Callable) -> Callable:
+    """Lets a method be called with NumPy's `axis=` and `keepdims=` too."""
+
+    @functools.wraps(method)
+    def call(self, *args, **kwargs):
+        if kwargs:
+            for numpy_name, name in (("axis", "dim"), ("keepdims", "keepdim")):
+                if numpy_name in kwargs:
+                    if name in kwargs:
+                        raise TypeError(f"{method.__name__}() got both {name}= and {numpy_name}=, which mean the same")
+                    kwargs[name] = kwargs.pop(numpy_name)
+        return method(self, *args, **kwargs)
+
+    return call
+
+
+class Shaping:
+    """Shapes, views, indexing, dtypes and backends."""
+
+    # -------------------------------------------------------------------------------------------------- layout
+
+    def view(self, *shape: Any) -> Any:
+        """The same elements in another shape, in the same memory; one size may be -1.
+
+        Raises:
+            ShapeError: Another number of elements, or a Tensor (transposed, ...) that has no such view: use `reshape`.
+        """
+        if len(shape) == 1 and not isinstance(shape[0], (tuple, list)) and not hasattr(shape[0], "__index__"):
+            raise OptionError(
+                explain("view(dtype) is not supported", do="convert the elements with to(dtype), or their bits in NumPy: t.numpy().view(...)")
+            )
+        new = infer(sizes(shape), self.numel())
+        if self._base is not None and view_strides(tuple(self.shape), strides_of(self), new) is None:
+            raise ShapeError(
+                "view size is not compatible with input tensor's size and stride (at least one dimension spans across two "
+                "contiguous subspaces). Use .reshape(...) instead."
+            )
+        return ops.reshape(self, shape=new)
+
+    def reshape(self, *shape: Any) -> Any:
+        """The same elements in another shape: a view where PyTorch has one, else a copy; one size may be -1."""
+        new = infer(sizes(shape), self.numel())
+        if self._base is not None and view_strides(tuple(self.shape), strides_of(self), new) is None:
+            return ops.reshape(self.clone(), shape=new)
+        return ops.reshape(self, shape=new)
+
+    def view_as(self, other: Any) -> Any:
+        """A view in another Tensor's shape."""
+        return self.view(tuple(other.shape))
+
+    def reshape_as(self, other: Any) -> Any:
+        """`reshape` to another Tensor's shape."""
+        return self.reshape(tuple(other.shape))
+
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Any:
+        """The dimensions from start_dim to end_dim as one."""
+        if not self.ndim:
+            return self.reshape(1)
+        a, b = axis(start_dim, self.ndim), axis(end_dim, self.ndim)
+        if a > b:
+            raise ShapeError("flatten() has invalid args: start_dim cannot come after end_dim")
+        if a == b:
+            return self
+        shape = tuple(self.shape)
+        return self.reshape(*shape[:a], math.prod(shape[a : b + 1]), *shape[b + 1 :])
+
+    def ravel(self) -> Any:
+        """All elements in one dimension."""
+        return self.reshape(-1)
+
+    def unflatten(self, dim: int, sizes: Any) -> Any:
+        """Dimension `dim` as several, of the given sizes; one may be -1."""
+        d, shape = axis(dim, self.ndim), tuple(self.shape)
+        try:
+            new = infer(tuple(sizes), shape[d])
+        except ShapeError:
+            raise ShapeError(
+                f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {d} ({shape[d]}) in the input tensor"
+            ) from None
+        return self.view(*shape[:d], *new, *shape[d + 1 :])
+
+    def permute(self, *dims: Any) -> Any:
+        """The dimensions in another order."""
+        wanted = sizes(dims)
+        if len(wanted) != self.ndim:
+            raise ShapeError(
+                "permute: number of dimensions in the tensor input does not match the length of the desired ordering of dimensions "
+                f"i.e. input.dim() = {self.ndim} is not equal to len(dims) = {len(wanted)}"
+            )
+        order = tuple(axis(d, self.ndim) for d in wanted)
+        if len(set(order)) != len(order):
+            raise ShapeError("permute(): duplicate dims are not allowed.")
+        return ops.transpose(self, axes=order)
+
+    def transpose(self, dim0: int, dim1: int) -> Any:
+        """Two dimensions exchanged."""
+        a, b = axis(dim0, self.ndim), axis(dim1, self.ndim)
+        order = list(range(self.ndim))
+        if order:
+            order[a], order[b] = b, a
+        return ops.transpose(self, axes=tuple(order))
+
+    swapaxes = swapdims = transpose
+
+    def movedim(self, source: Any, destination: Any) -> Any:
+        """Dimensions moved to other places; the others keep their order."""
+        src = [axis(d, self.ndim) for d in (source if isinstance(source, (tuple, list)) else (source,))]
+        dst = [axis(d, self.ndim) for d in (destination if isinstance(destination, (tuple, list)) else (destination,))]
+        if len(set(src)) != len(src) or len(set(dst)) != len(dst) or len(src) != len(dst):
+            raise ShapeError(f"movedim: source {src} and destination {dst} must be distinct dimensions, as many of each")
+        order = [d for d in range(self.ndim) if d not in src]
+        for d, s in sorted(zip(dst, src, strict=True)):
+            order.insert(d, s)
+        return ops.transpose(self, axes=tuple(order))
+
+    moveaxis = movedim
+
+    def t(self) -> Any:
+        """The transpose of a matrix; vectors stay."""
+        if self.ndim > 2:
+            raise ShapeError(f"t() expects a tensor with <= 2 dimensions, but self is {self.ndim}D")
+        return self.T
+
+    @property
+    def T(self) -> Any:  # noqa: N802
+        """All dimensions in reverse order."""
+        return ops.transpose(self, axes=tuple(range(self.ndim - 1, -1, -1)))
+
+    @property
+    def mT(self) -> Any:  # noqa: N802
+        """The last two dimensions exchanged."""
+        if self.ndim < 2:
+            raise ShapeError(f"tensor.mT is only supported on matrices or batches of matrices. Got {self.ndim}-D tensor.")
+        return self.transpose(-2, -1)
+
+    @named
+    def squeeze(self, dim: Any = None) -> Any:
+        """Without the dimensions of size 1: all of them, or those of `dim`, an int or a tuple, that have it."""
+        shape = tuple(self.shape)
+        dims = range(self.ndim) if dim is None else [axis(d, self.ndim) for d in (dim if isinstance(dim, (tuple, list)) else (dim,))]
+        gone = tuple(d for d in dims if self.ndim and shape[d] == 1)
+        return ops.squeeze(self, axis=gone) if gone else ops.reshape(self, shape=shape)
+
+    @named
+    def unsqueeze(self, dim: int) -> Any:
+        """A new dimension of size 1 at position `dim` of the result."""
+        return ops.expand_dims(self, axis=axis(dim, self.ndim + 1))
+
+    def expand(self, *sizes_: Any) -> Any:
+        """Dimensions of size 1 repeated, and new ones in front, without memory; -1 keeps a size."""
+        wanted, shape = sizes(sizes_), tuple(self.shape)
+        new = len(wanted) - len(shape)
+        if new < 0:
+            raise ShapeError(
+                f"expand({list(shape)}, size={list(wanted)}): the number of sizes provided ({len(wanted)}) must be greater or equal to "
+                f"the number of dimensions in the tensor ({len(shape)})"
+            )
+        target = []
+        for i, n in enumerate(wanted):
+            have = shape[i - new] if i >= new else 1
+            if n == -1 and i < new:
+                raise ShapeError(f"The expanded size of the tensor (-1) isn't allowed in a leading, non-existing dimension {i}")
+            if n != -1 and have not in (1, n):
+                raise ShapeError(
+                    f"The expanded size of the tensor ({n}) must match the existing size ({have}) at non-singleton dimension {i}.  "
+                    f"Target sizes: {list(wanted)}.  Tensor sizes: {list(shape)}"
+                )
+            target.append(have if n == -1 else n)
+        return ops.broadcast_to(self, shape=tuple(target))
+
+    broadcast_to = expand
+
+    def expand_as(self, other: Any) -> Any:
+        """`expand` to another Tensor's shape."""
+        return self.expand(tuple(other.shape))
+
+    def clone(self) -> Any:
+        """A copy with memory of its own; gradients pass through it."""
+        out = ops.astype(self, dtype=self.dtype)
+        x = self._array
+        if kind_of(type(x)).rank == 0 and (out._array is x or not isinstance(x, np.ndarray)):  # type: ignore[union-attr]
+            out._array = backend_of(x).copy(out._array)
+        return out
+
+    def contiguous(self) -> Any:
+        """The Tensor itself where PyTorch would have it in one row-major piece, else a copy."""
+        return self if self.is_contiguous() else self.clone()
+
+    def is_contiguous(self) -> bool:
+        """Whether PyTorch would have the elements in one row-major piece."""
+        return self._base is None or is_contiguous(tuple(self.shape), strides_of(self))
+
+    def stride(self, dim: int | None = None) -> Any:
+        """The strides, in elements, that PyTorch would have, or the one of `dim`."""
+        steps = strides_of(self)
+        return steps if dim is None else steps[axis(dim, self.ndim)]
+
+    # ----------------------------------------------------------------------------------------- parts and copies
+
+    def _slice(self, d: int, index: Any) -> Any:
+        return ops.getitem(self, key=(slice(None),) * d + (index,))
+
+    @named
+    def narrow(self, dim: int, start: int, length: int) -> Any:
+        """`length` elements along `dim` from `start`."""
+        d = axis(dim, self.ndim)
+        n = self.shape[d]
+        start = start + n if start < 0 else start
+        if start < 0 or start > n:
+            raise IndexOutOfRangeError(f"start out of range (expected to be in range of [{-n}, {n}], but got {start})")
+        if length < 0 or start + length > n:
+            raise ShapeError(f"start ({start}) + length ({length}) exceeds dimension size ({n}).")
+        return self._slice(d, slice(int(start), int(start + length), None))
+
+    @named
+    def select(self, dim: int, index: int) -> Any:
+        """The slice at an index along `dim`, which is dropped."""
+        d = axis(dim, self.ndim)
+        if not self.ndim or not -self.shape[d] <= index < self.shape[d]:
+            raise IndexOutOfRangeError(f"select(): index {index} out of range for tensor of size {list(self.shape)} at dimension {d}")
+        return self._slice(d, int(index))
+
+    @named
+    def split(self, split_size: Any, dim: int = 0) -> tuple:
+        """Parts along `dim`: of `split_size` elements each (the last may be shorter), or of the sizes in a list."""
+        d = axis(dim, self.ndim)
+        n = self.shape[d]
+        if isinstance(split_size, int):
+            if split_size < 0 or (split_size == 0 and n):
+                raise ShapeError(f"split expects split_size be non-negative, but got split_size={split_size}")
+            lengths = [min(split_size, n - s) for s in range(0, n, split_size or 1)] or [0]
+        else:
+            lengths = [int(s) for s in split_size]
+            if sum(lengths) != n or min(lengths, default=0) < 0:
+                raise ShapeError(
+                    f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {d}), "
+                    f"but got split_sizes={lengths}"
+                )
+        parts, start = [], 0
+        for length in lengths:
+            parts.append(self._slice(d, slice(start, start + length, None)))
+            start += length
+        return tuple(parts)
+
+    @named
+    def chunk(self, chunks: int, dim: int = 0) -> tuple:
+        """At most `chunks` parts of equal size along `dim`; the last may be shorter."""
+        if chunks <= 0:
+            raise ShapeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
+        n = self.shape[axis(dim, self.ndim)]
+        return self.split(-(-n // chunks), dim) if n else self.split([0] * chunks, dim)
+
+    @named
+    def unbind(self, dim: int = 0) -> tuple:
+        """All slices along `dim`."""
+        d = axis(dim, self.ndim)
+        return tuple(self._slice(d, i) for i in range(self.shape[d]))
+
+    def repeat(self, *repeats: Any) -> Any:
+        """The whole Tensor repeated along each dimension; new ones come in front."""
+        counts = sizes(repeats)
+        new = len(counts) - self.ndim
+        if new < 0:
+            raise ShapeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
+        x = ops.reshape(self, shape=(1,) * new + tuple(self.shape)) if new else self
+        for d, n in enumerate(counts):
+            if n == 0:
+                x = x._slice(d, slice(0, 0, None))
+            elif n > 1:
+                x = ops.concat(*[x] * n, axis=d)
+        return x if x._base is None and x is not self else x.clone()
+
+    def tile(self, *repeats: Any) -> Any:
+        """`repeat`, with missing counts in front taken as 1."""
+        counts = sizes(repeats)
+        return self.repeat(*(1,) * (self.ndim - len(counts)), *counts)
+
+    @named
+    def repeat_interleave(self, repeats: Any, dim: int | None = None) -> Any:
+        """Each element repeated along `dim` (None: of the flattened Tensor); by an int, or a count for each element."""
+        x = self.reshape(-1) if dim is None else self
+        d = 0 if dim is None else axis(dim, x.ndim)
+        if isinstance(repeats, int):
+            return ops.repeat(x, repeats=repeats, axis=d)
+        counts = repeats.numpy() if isinstance(repeats, tape.Tensor) else np.asarray(repeats)
+        if counts.size == 1:
+            return ops.repeat(x, repeats=int(counts.reshape(-1)[0]), axis=d)
+        if counts.shape != (x.shape[d],):
+            raise ShapeError("repeats must have the same size as input along dim")
+        where = np.repeat(np.arange(x.shape[d]), counts)
+        return ops.take(x, wrap(as_array(where, None, self.backend, False)), axis=d)
+
+    def flip(self, *dims: Any) -> Any:
+        """A copy with the order reversed along dimensions."""
+        found = tuple(axis(d, self.ndim) for d in sizes(dims))
+        if len(set(found)) != len(found):
+            raise ShapeError(f"dim {next(d for d in found if found.count(d) > 1)} appears multiple times in the list of dims")
+        return ops.flip(self, axis=found) if found and self.ndim else self.clone()
+
+    @named
+    def roll(self, shifts: Any, dim: Any = None, *, dims: Any = None) -> Any:
+        """The elements moved along dimensions, those that leave at the end come in at the start; without dims of the flattened Tensor."""
+        dims = dim if dims is None else dims
+        if dims is None:
+            return ops.roll(self.reshape(-1), shift=int(shifts), axis=0).reshape(tuple(self.shape))
+        dims = dims if isinstance(dims, (tuple, list)) else (dims,)
+        shifts = shifts if isinstance(shifts, (tuple, list)) else (shifts,)
+        if len(dims) != len(shifts):
+            raise ShapeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}")
+        x = self
+        for s, d in zip(shifts, dims, strict=True):
+            x = ops.roll(x, shift=int(s), axis=axis(d, self.ndim))
+        return x
+
+    def tril(self, diagonal: int = 0) -> Any:
+        """Matrices with what lies above a diagonal set to 0."""
+        return ops.tril(self, k=diagonal)
+
+    def triu(self, diagonal: int = 0) -> Any:
+        """Matrices with what lies below a diagonal set to 0."""
+        return ops.triu(self, k=diagonal)
+
+    def diagonal(self, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
+        """A view of a diagonal of dim1 and dim2, as the last dimension."""
+        a, b = axis(dim1, self.ndim), axis(dim2, self.ndim)
+        if a == b:
+            raise ShapeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
+        return ops.diagonal(self, offset=offset, axis1=a, axis2=b)
+
+    # ------------------------------------------------------------------------------------------------- indexing
+
+    @named
+    def gather(self, dim: int, index: Any) -> Any:
+        """For each index (of self's number of dimensions) the element there along `dim`."""
+        d = axis(dim, self.ndim)
+        check_index(index, self, d, "gather", same=True)
+        x = self
+        for i, n in enumerate(index.shape):
+            if i != d and n != x.shape[i]:
+                x = x.narrow(i, 0, n)
+        return ops.take_along_axis(x, index, axis=d)
+
+    @named
+    def take_along_dim(self, indices: Any, dim: int | None = None) -> Any:
+        """As `gather`, but sizes of other dimensions broadcast; dim=None indexes the flattened Tensor."""
+        if dim is None:
+            return self.reshape(-1).gather(0, indices.reshape(-1))
+        d = axis(dim, self.ndim)
+        other = np.broadcast_shapes(*(tuple(1 if i == d else n for i, n in enumerate(t.shape)) for t in (self, indices)))
+        x = self.expand(*other[:d], -1, *other[d + 1 :])
+        return x.gather(d, indices.expand(*other[:d], -1, *other[d + 1 :]))
+
+    @named
+    def index_select(self, dim: int, index: Any) -> Any:
+        """The slices at the indices, a vector of ints, along `dim`."""
+        d = axis(dim, self.ndim)
+        if index.ndim > 1:
+            raise ShapeError("index_select(): Index is supposed to be a vector")
+        check_index(index, self, d, "index_select")
+        return ops.take(self, index.reshape(-1), axis=d)
+
+    def _at(self, dim: int, index: Any, name: str) -> tuple:
+        d = axis(dim, self.ndim)
+        check_index(index, self, d, name)
+        return (slice(None),) * d + (INDEX,)
+
+    @named
+    def index_add(self, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Any:
+        """A copy to which each slice of `source` is added at its index along `dim`."""
+        key = self._at(dim, index, "index_add")
+        return ops.add_at(self, cast_to(self, source if alpha == 1 else source * alpha), index, key=key)
+
+    @named
+    def index_copy(self, dim: int, index: Any, source: Any) -> Any:
+        """A copy with the slices at the indices along `dim` replaced by those of `source`."""
+        return ops.put(self, cast_to(self, source), index, key=self._at(dim, index, "index_copy"))
+
+    @named
+    def index_fill(self, dim: int, index: Any, value: Any) -> Any:
+        """A copy with the slices at the indices along `dim` filled with a value."""
+        return ops.put(self, cast_to(self, value), index, key=self._at(dim, index, "index_fill"))
+
+    @named
+    def scatter_add(self, dim: int, index: Any, src: Any) -> Any:
+        """A copy to which each element of `src` is added at its index along `dim`; repeated indices add up."""
+        return self._scattered(dim, index, src, ops.add_at)
+
+    @named
+    def scatter(self, dim: int, index: Any, src: Any = None, *, value: Any = None) -> Any:
+        """A copy with the element at each index along `dim` replaced by that of `src`, or by a number."""
+        if (src is None) == (value is None):
+            raise TypeError("scatter() takes a src or a value")
+        return self._scattered(dim, index, value if src is None else src, ops.put)
+
+    def _scattered(self, dim: int, index: Any, src: Any, how: Callable) -> Any:
+        d = axis(dim, self.ndim)
+        check_index(index, self, d, "scatter", same=True)
+        if isinstance(src, tape.Tensor):
+            for i, n in enumerate(index.shape):
+                if n > src.shape[i]:
+                    raise ShapeError(
+                        f"Expected index {list(index.shape)} to be no larger than src {list(src.shape)} apart from dimension {d}"
+                    )
+                if n != src.shape[i]:
+                    src = src.narrow(i, 0, n)
+            src = cast_to(self, src)
+        if not self.ndim:
+            return how(self.reshape(1), src.reshape(1) if isinstance(src, tape.Tensor) else src, index.reshape(1), key=(INDEX,)).reshape(())
+        places = []
+        for i, n in enumerate(index.shape):
+            shape = [1] * self.ndim
+            shape[i] = n
+            host = np.arange(n).reshape(shape)
+            places.append(index if i == d else wrap(as_array(host, None, backend_name(self), False)))
+        return how(self, src, *places, key=(INDEX,) * self.ndim)
+
+    def nonzero(self, *, as_tuple: bool = False) -> Any:
+        """The indices of the elements that are not 0: (number, ndim), or with as_tuple a vector for each dimension."""
+        found = np.nonzero(self.detach().numpy())
+        parts = tuple(wrap(as_array(v, None, self.backend, False)) for v in found)
+        return parts if as_tuple else ops.stack(*parts, axis=1) if parts else creation.zeros(int(self.item() != 0), 0, dtype="int64")
+
+    def masked_select(self, mask: Any) -> Any:
+        """The elements where the mask (bool) holds, as a vector."""
+        shape = np.broadcast_shapes(tuple(self.shape), tuple(mask.shape))
+        return self.expand(shape)[mask.expand(shape)]
+
+    # ------------------------------------------------------------------------------------- dtypes and backends
+
+    def to(self, *args: Any, dtype: Any = None, device: Any = None, backend: Any = None, copy: bool = False, non_blocking: bool = False) -> Any:
+        """The Tensor in another dtype, on another device or backend; itself where that changes nothing. Gradients pass.
+
+        Args:
+            args: A dtype, a device, a device and a dtype, or a Tensor whose dtype, backend and device are taken.
+            backend: Name or instance of a backend.
+            copy: Make a copy in any case.
+            non_blocking: Allowed; engines that can compute later do so in any case.
+
+        Raises:
+            BackendError: There is no such device or backend.
+            DTypeError: The backend does not have the dtype.
+        """
+        for a in args:
+            if isinstance(a, tape.Tensor):
+                dtype, backend = a.dtype, a.backend
+            elif isinstance(a, str) and a not in dtypes._CACHE:
+                device = a
+            elif isinstance(a, bool):
+                raise TypeError("to(): give copy= and non_blocking= by name")
+            else:
+                try:
+                    dtype = to_dtype(a)
+                except DTypeError:
+                    device = a
+        out = self
+        x = self._array
+        if (device is not None or backend is not None) and kind_of(type(x)).rank == 0:  # type: ignore[union-attr]
+            out = moved(out, engine(backend_of(x).name if backend is None else backend, device), device is not None)
+        if dtype is not None:
+            out = cast(out, to_dtype(dtype))
+        return out.clone() if copy and out is self else out
+
+    def type(self, dtype: Any = None) -> Any:
+        """The name of the dtype; with `dtype`, the Tensor in it."""
+        return f"gradloom.{self.dtype.name}" if dtype is None else self.to(dtype=to_dtype(dtype))
+
+    def type_as(self, other: Any) -> Any:
+        """The Tensor in another one's dtype."""
+        if not isinstance(other, tape.Tensor):
+            raise TypeError(f"type_as(): argument 'other' (position 1) must be Tensor, not {type(other).__name__}")
+        return self.to(dtype=other.dtype)
+
+    def cpu(self) -> Any:
+        """The Tensor on the CPU."""
+        return self.to(device="cpu")
+
+    # -------------------------------------------------------------------------------- Tensors on the same backend
+
+    def _new(self, name: str, *args: Any, dtype: Any, device: Any, requires_grad: bool) -> Any:
+        where = {"device": device, "backend": backend_name(self)}
+        return getattr(creation, name)(*args, dtype=dtype or self.dtype, requires_grad=requires_grad, **where)
+
+    def new_zeros(self, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
+        """Zeros on this Tensor's backend, in its dtype unless given."""
+        return self._new("zeros", *size, dtype=dtype, device=device, requires_grad=requires_grad)
+
+    def new_ones(self, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
+        """Ones on this Tensor's backend, in its dtype unless given."""
+        return self._new("ones", *size, dtype=dtype, device=device, requires_grad=requires_grad)
+
+    def new_empty(self, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
+        """A Tensor on this one's backend whose values nobody should rely on."""
+        return self._new("zeros", *size, dtype=dtype, device=device, requires_grad=requires_grad)
+
+    def new_full(self, size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
+        """A Tensor filled with a number on this one's backend, in its dtype unless given."""
+        return self._new("full", size, fill_value, dtype=dtype, device=device, requires_grad=requires_grad)
+
+    def new_tensor(self, data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
+        """`tensor(data)` on this Tensor's backend, in its dtype unless given."""
+        return self._new("tensor", data, dtype=dtype, device=device, requires_grad=requires_grad)
+
+
+def _converter(name: str, wanted: Any) -> Callable:
+    def method(self):
+        return self.to(dtype=wanted)
+
+    method.__name__, method.__qualname__ = name, f"Shaping.{name}"
+    method.__doc__ = f"The elements as {wanted.name}."
+    return method
+
+
+for _name, _wanted in {
+    "float": dtypes.float32, "double": dtypes.float64, "half": dtypes.float16, "bfloat16": dtypes.bfloat16, "int": dtypes.int32,
+    "long": dtypes.int64, "short": dtypes.int16, "char": dtypes.int8, "byte": dtypes.uint8, "bool": dtypes.bool_,
+}.items():  # fmt: skip
+    setattr(Shaping, _name, _converter(_name, _wanted))
+
+
+def cast_to(x: Any, value: Any) -> Any:
+    """What is written into x: a Tensor in x's dtype, a number as it is."""
+    if isinstance(value, tape.Tensor):
+        return cast(value, x.dtype)
+    return value if type(value) in SCALARS else wrap(as_array(value, x.dtype, backend_name(x), False))
+
+
+def check_index(index: Any, x: Any, d: int, name: str, same: bool = False) -> None:
+    """Dtype, shape and bounds of an index Tensor; JAX and MLX would clamp."""
+    if not isinstance(index, tape.Tensor) or index.dtype.kind not in ("int", "uint"):
+        given = index.dtype if isinstance(index, tape.Tensor) else type(index).__name__
+        raise DTypeError(f"{name}(): Expected dtype int32/int64 for index, not {given}")
+    if same and index.ndim != x.ndim:
+        raise ShapeError(f"Index tensor must have the same number of dimensions as input tensor: {index.ndim} and {x.ndim}")
+    array = index._array
+    if same:
+        for i, n in enumerate(index.shape):
+            if i != d and n > x.shape[i]:
+                raise ShapeError(
+                    f"Size does not match at dimension {i} expected index {list(index.shape)} to be no larger than self "
+                    f"{list(x.shape)} apart from dimension {d}"
+                )
+    values = known(array) if index.numel() else None
+    if values is not None:
+        n = x.shape[d] if x.ndim else 1
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high >= n:
+            raise IndexOutOfRangeError(f"index {low if low < 0 else high} is out of bounds for dimension {d} with size {n}")
