@@ -18,7 +18,7 @@ import scipy.special
 
 from gradloom import dtypes
 from gradloom.backends.base import Backend, backend_class, using_backend
-from gradloom.backends.namespace import INDEX, NAMESPACE
+from gradloom.ops.namespace import INDEX, NAMESPACE
 
 ENGINES = ["numpy", "jax", "torch", "mlx"]
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from gradloom.backends.namespace import INDEX, NAMESPACE
+from gradloom.ops.namespace import INDEX, NAMESPACE
 from gradloom.backends.numpy import fill
 from gradloom.backends.numpy import xp as np_xp
 from gradloom.backends.shapes import Spec, broadcast_shapes, infer, key_shape, spec_of, xp

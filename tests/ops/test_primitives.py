@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 import gradloom.dtypes as dt
 from gradloom import ops
-from gradloom.backends.namespace import INDEX, NAMESPACE
+from gradloom.ops.namespace import INDEX, NAMESPACE
 from gradloom.backends.numpy import xp as NUMPY
 from gradloom.backends.torch import xp as TORCH
 from gradloom.errors import OptionError, ShapeError

@@ -26,7 +26,7 @@ import numpy as np
 from ..dtypes import DType, bool_, dtype, float64, int32, int64
 from ..errors import BackendError, DTypeError, explain
 from .base import Backend, default_backend, register
-from .namespace import fill
+from ..ops.namespace import fill
 
 # jax.experimental's name goes away; jax has its own since 0.8.
 _enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64

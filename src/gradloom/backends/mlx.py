@@ -17,7 +17,7 @@ import numpy as np
 from ..dtypes import DType, bfloat16, dtype, float64, to_numpy_dtype
 from ..errors import BackendError, DTypeError, MissingExtraError, explain
 from .base import Backend, register
-from .namespace import INDEX, fill
+from ..ops.namespace import INDEX, fill
 
 _NATIVE = {
     name: getattr(mx, name)

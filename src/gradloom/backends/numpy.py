@@ -8,7 +8,7 @@ import numpy as np
 
 from ..dtypes import DType, dtype, to_numpy_dtype
 from .base import Backend, register
-from .namespace import fill
+from ..ops.namespace import fill
 
 
 class xp:

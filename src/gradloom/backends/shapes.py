@@ -21,7 +21,7 @@ from ..dtypes import _ALL, DType, bool_, default_dtype, int64
 from ..dtypes import dtype as _dtype_of
 from ..errors import DTypeError, IndexOutOfRangeError, OptionError, ShapeError, TraceError, explain, user_frame
 from ..ops.op import Op
-from .namespace import INDEX
+from ..ops.namespace import INDEX
 
 Shape = tuple[int, ...]
 
@@ -270,7 +270,7 @@ def key_shape(shape: Shape, key: tuple, index_shapes: tuple[Shape, ...] = ()) ->
         IndexOutOfRangeError: Too many indices, an integer out of bounds, index arrays that do not broadcast.
 
     Example:
-        >>> from gradloom.backends.namespace import INDEX
+        >>> from gradloom.ops.namespace import INDEX
         >>> key_shape((4, 5, 6), (slice(1, 3), None, 0)), key_shape((4, 5, 6), (0, slice(None), INDEX), ((7,),))
         ((2, 1, 6), (7, 5))
     """

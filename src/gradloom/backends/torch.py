@@ -16,7 +16,7 @@ import torch
 from ..dtypes import DType, bfloat16, dtype, to_numpy_dtype
 from ..errors import BackendError, MissingExtraError, explain
 from .base import Backend, register
-from .namespace import INDEX, fill
+from ..ops.namespace import INDEX, fill
 
 
 @functools.cache

@@ -19,7 +19,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from ..backends.base import Backend
-from ..backends.namespace import NAMESPACE
+from ..ops.namespace import NAMESPACE
 from ..dtypes import DType
 from ..ops.op import Op
 from .graph import Graph, Node, Value

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import ops
-from ..backends.namespace import NAMESPACE
+from ..ops.namespace import NAMESPACE
 from .graph import PLACE, Graph, Node, Value
 
 CREATION = frozenset(("zeros", "ones", "full", "arange", "eye"))

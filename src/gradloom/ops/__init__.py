@@ -6,7 +6,7 @@ Code written over `xp` runs on this one too, and then takes Tensors and traced v
 from types import SimpleNamespace as _SimpleNamespace
 from typing import Any as _Any
 
-from ..backends.namespace import INDEX, NAMESPACE
+from .namespace import INDEX, NAMESPACE
 from ..dtypes import DType as _DType
 from .attention import *  # noqa: F403
 from .conv import *  # noqa: F403

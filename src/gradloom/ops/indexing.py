@@ -6,7 +6,7 @@ In a `key`, a tuple of ints, slices, None, Ellipsis and INDEX, each INDEX stands
 
 from __future__ import annotations
 
-from ..backends.namespace import INDEX
+from .namespace import INDEX
 from .op import op
 from .reduce import summed_to
 

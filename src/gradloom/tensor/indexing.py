@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.namespace import INDEX
+from ..ops.namespace import INDEX
 from ..errors import IndexOutOfRangeError
 from ..ops.op import SCALARS, kind_of
 from . import tape

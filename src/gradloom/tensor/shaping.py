@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import dtypes, ops
 from ..backends.base import backend_of
-from ..backends.namespace import INDEX
+from ..ops.namespace import INDEX
 from ..dtypes import dtype as to_dtype
 from ..errors import DTypeError, IndexOutOfRangeError, OptionError, ShapeError, explain
 from ..ops.op import SCALARS, kind_of
