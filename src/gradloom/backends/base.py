@@ -42,6 +42,7 @@ class Backend:
         fast: op name -> a faster function with the op's parameters (without `xp`), for ops, vjps and update rules.
             It has the meaning of the op's body; tests hold it to that.
         array_types: The concrete types of the engine's arrays.
+        plans: Compiled steps get buffers that are made once (graph/plan.py).
         mutable: Arrays can be written in place (so a compiled step may update parameters where they lie).
 
     Args:
@@ -55,6 +56,7 @@ class Backend:
     fast: ClassVar[dict[str, Callable]] = {}
     array_types: ClassVar[tuple[type, ...]]
     mutable: ClassVar[bool] = False
+    plans: ClassVar[bool] = False
 
     def __init__(self, dtype: Any = None, default_dtype: Any = None, device: Any = None):
         if dtype is not None and default_dtype is not None:

@@ -302,6 +302,7 @@ class NumpyBackend(Backend):
     # Reductions and arithmetic of 0-d arrays give NumPy scalars: they are arrays here.
     array_types = (np.ndarray, np.generic)
     mutable = True
+    plans = True
 
     def native_dtype(self, d: DType) -> Any:
         return to_numpy_dtype(d)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any
 
 from .. import tree
 from ..backends.base import Backend
 from ..errors import GradientError, explain
-from ..ops.op import Op
+from ..ops.op import REGISTRY, Op
 from ..tensor import storage
 from ..tensor.tape import _new
 from ..tensor.tensor import Tensor
@@ -104,6 +105,7 @@ class Compiled:
             passes.dead(graph)
             passes.common(graph)
             passes.fold(graph, lambda node, values: compute(backend, node, values))
+            passes.simplify(graph)
             passes.dead(graph)
         rest = iter(graph.outputs)
         outs = [next(rest) for _ in self._outs]
@@ -126,16 +128,39 @@ class Compiled:
         parameters += ["h"] if scalar_values else []
         parameters += ["random"] if self._hosts else []
         reserved = set(parameters) | {v.name for v in scalar_values} | {"xp", name}
-        reserved |= emit.prepare(graph, helpers)
+        reserved |= set(REGISTRY)
         self._name_groups(graph, reserved)
+        emit.name_values(graph, reserved)
+        if backend.plans:
+            outputs = graph.outputs
+            with backend.context():
+                passes.lower(graph, lambda node: whole(backend, node))
+                passes.common(graph)
+                passes.fold(graph, lambda node, values: compute(backend, node, values))
+                passes.simplify(graph)
+                passes.dead(graph)
+            new = dict(zip(outputs, graph.outputs, strict=True))
+            outs, grads = [new[v] for v in outs], [new[v] for v in grads]
+            changed = [(n, new[v]) for n, v in changed]
+            states = {label: [new[v] for v in values] for label, values in states.items()}
+        reserved |= emit.prepare(graph, helpers)
         emit.name_values(graph, reserved)
         self._name_constants(graph, helpers)
         lines = [f"{', '.join(v.name for v in scalar_values)}{',' if len(scalar_values) == 1 else ''} = h"] if scalar_values else []
-        lines += emit.body(graph, helpers, plan.line_of(graph, helpers))
+        if backend.plans:
+            self.plan = plan.Plan(graph, helpers, set(outs))
+            line = self.plan.line
+        else:
+            line = functools.partial(_rule_line, helpers=helpers)
+        lines += emit.body(graph, helpers, line)
         pairs = ", ".join(f'"{n}": {v.name}' for n, v in changed)
         new_s = ", ".join(f'"{label}": {column(values)}' for label, values in states.items())
-        tuple_of = lambda vs: "(" + ", ".join(v.name for v in vs) + ("," if len(vs) == 1 else "") + ")"  # noqa: E731
-        lines += emit.comment(f"return {tuple_of(outs)}, {{{pairs}}}, {{{new_s}}}, {tuple_of(grads)}", "", 100)
+        roots = {v for v in outs if backend.plans and self.plan.owner(v) in graph.inputs}  # views of what the next run writes
+
+        def tuple_of(vs: list) -> str:
+            return "(" + ", ".join(f"{v.name}.copy()" if v in roots else v.name for v in vs) + ("," if len(vs) == 1 else "") + ")"
+
+        lines += emit.comment(f"return ({tuple_of(outs)}, {{{pairs}}}, {{{new_s}}}, {tuple_of(grads)})", "", 100)
         text = f"def {name}({', '.join(parameters)}):\n" + "\n".join("    " + line for line in lines)
         self.source = emit.module_text(helpers, text)
         start = time.perf_counter()
@@ -233,6 +258,16 @@ class Compiled:
         for i, x in self._statics:
             results[i] = x
         return tree.unflatten(self._treedef, results)
+
+
+def whole(backend: Backend, node: Any) -> bool:
+    """Ops that the plan takes as they are: update rules, what has a kernel, loops, and the flat gradient."""
+    name = node.op.name
+    return hasattr(node.op, "rule") or name in backend.fast or name in ("flat", "scan", "cond", "while_loop")
+
+
+def _rule_line(node: Any, helpers: emit.Helpers) -> list[str] | None:
+    return plan.rule_lines(node, helpers, False) if hasattr(node.op, "rule") else None
 
 
 def compute(backend: Backend, node: Any, values: list) -> Any:

@@ -27,7 +27,7 @@ from .graph import Graph, Node, Value
 INFIX = {
     "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "matmul": "@", "pow": "**",
     "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=",
-    "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^",
+    "equal": "==", "not_equal": "!=", "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^",
 }  # fmt: skip
 
 
@@ -52,8 +52,7 @@ def name_values(graph: Graph, reserved: set[str]) -> None:
             if value.name is not None:
                 continue
             if value in of:
-                target = of[value]
-                base = "d_" + identifier(_bare(target.name or "x"))
+                base = "d_" + re.sub(r"\W+", "_", _bare(of[value].name or "x"))
             elif node.phase == "forward" and last_of_scope.get(node.scope) is node and value.index == 0:
                 base = identifier(node.scope.rpartition(":")[2])
             else:
@@ -225,6 +224,8 @@ def expression(node: Node, helpers: Helpers) -> str:
         return f"-{args[0]}"
     if record.name == "getitem" and len(args) == 1:
         return f"{args[0]}[{index(node.attrs['key'])}]"
+    if record.name == "transpose" and node.attrs["axes"] == (1, 0):
+        return f"{args[0]}.T"
     if record.name in NAMESPACE:
         return call(f"xp.{record.name}", args, attrs)
     body = inline(record)
@@ -312,12 +313,13 @@ def body(graph: Graph, helpers: Helpers, line: Callable[[Node], list[str]] | Non
 
 
 def comment(text: str, note: str, width: int) -> list[str]:
-    """The line with its comment in one column; a long one is wrapped at the commas between arguments."""
+    """The line with its comment in one column; a long one is wrapped at commas, inside brackets."""
     if len(text) <= width:
         return [f"{text.ljust(64)}  # {note}" if note else text]
-    parts = textwrap.wrap(text, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
-    if text.count('"') or any(p.strip().startswith("#") for p in parts):
-        parts = _wrap_at_commas(text, width)
+    left, equals, right = text.partition(" = ")
+    if equals and "(" not in left and len(left) > width // 2:
+        text = f"({left}) = {right}"
+    parts = _wrap_at_commas(text, width)
     return [*parts[:-1], f"{parts[-1].ljust(64)}  # {note}"] if note else parts
 
 

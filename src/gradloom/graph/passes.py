@@ -1,7 +1,7 @@
 """Passes over a graph: each takes a graph and changes it in place; the numbers do not change.
 
 `dead` removes what no output needs, `common` merges nodes that compute the same, `fold` computes what depends on constants only,
-`lower` replaces ops by the namespace functions of their bodies (for the NumPy plan).
+`simplify` drops arithmetic without effect, `lower` replaces ops by the namespace functions of their bodies (for the NumPy plan).
 """
 
 from __future__ import annotations
@@ -93,6 +93,20 @@ def fold(graph: Graph, compute: Callable[[Node, list], Any], limit: int = 1 << 2
         else:
             kept.append(node)
     graph.nodes = kept
+    substitute(graph, new)
+
+
+def simplify(graph: Graph) -> None:
+    """Removes products and quotients with 1, which options at their defaults leave behind."""
+    new: dict[Value, Value] = {}
+    for node in graph.nodes:
+        node.inputs = [new.get(v, v) if type(v) is Value else v for v in node.inputs]
+        if node.op.name in ("multiply", "divide") and len(node.inputs) == 2:
+            x, y = node.inputs
+            if node.op.name == "multiply" and type(x) is not Value:
+                x, y = y, x
+            if type(y) in (int, float) and y == 1 and x.dtype is node.outputs[0].dtype:
+                new[node.outputs[0]] = x
     substitute(graph, new)
 
 

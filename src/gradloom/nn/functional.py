@@ -284,15 +284,18 @@ def batch_norm(
     """
     if not training:
         return _batch_norm_inference(input, running_mean, running_var, weight, bias, eps=eps)
-    n = input.numel() // input.shape[1] if input.ndim > 1 and input.shape[1] else 0
+    n = input.numel() // max(input.shape[1], 1)
     if n == 1:
         raise ShapeError(f"Expected more than 1 value per channel when training, got input size {input.shape}")
+    if not input.numel():  # no statistics; PyTorch leaves the running ones as they are
+        statistics = input.new_zeros(input.shape[1]), input.new_ones(input.shape[1])
+        return _batch_norm_inference(input, *statistics, weight, bias, eps=eps)
     out, mean, var = _batch_norm(input, weight, bias, eps=eps)
     with no_grad():
         if running_mean is not None:
             store(running_mean, running_mean * (1 - momentum) + mean * momentum)
         if running_var is not None:
-            store(running_var, running_var * (1 - momentum) + var * (momentum * (n / (n - 1) if n > 1 else math.nan)))
+            store(running_var, running_var * (1 - momentum) + var * (momentum * n / (n - 1)))
     return out
 
 
@@ -569,4 +572,6 @@ def kl_div(
             "next major release.",
             stacklevel=2,
         )
+    if reduction == "batchmean" and not input.ndim:
+        reduction = "sum"
     return _kl_div(input, target, log_target=log_target, reduction=reduction)

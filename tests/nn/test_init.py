@@ -1,0 +1,121 @@
+"""Initial values: bounds and moments as PyTorch's, numbers the same on every engine."""
+
+import math
+
+import numpy as np
+import pytest
+
+import gradloom as gl
+from gradloom import nn
+from gradloom.nn import init
+
+torch = pytest.importorskip("torch")
+
+CASES = [
+    ("uniform_", {"a": -2.0, "b": 3.0}),
+    ("normal_", {"mean": 1.0, "std": 2.0}),
+    ("trunc_normal_", {"std": 1.5, "a": -1.0, "b": 2.0}),
+    ("constant_", {"val": 4.0}),
+    ("ones_", {}),
+    ("zeros_", {}),
+    ("xavier_uniform_", {"gain": 2.0}),
+    ("xavier_normal_", {}),
+    ("kaiming_uniform_", {"a": math.sqrt(5)}),
+    ("kaiming_uniform_", {"mode": "fan_out", "nonlinearity": "relu"}),
+    ("kaiming_normal_", {"nonlinearity": "tanh"}),
+    ("orthogonal_", {"gain": 1.5}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+@pytest.mark.parametrize("shape", [(80, 60), (40, 20, 3, 3)])
+def test_distribution(name, options, shape):
+    mine = getattr(init, name)(gl.empty(shape), **options)
+    other = getattr(torch.nn.init, name)(torch.empty(shape), **options).numpy()
+    a = gl.to_numpy(mine)
+    assert a.dtype == np.float32
+    spread = other.std() + 1e-12
+    assert abs(a.mean() - other.mean()) < 0.06 * spread + 1e-6
+    assert abs(a.std() / spread - 1) < 0.03 or a.std() == other.std()
+    tail = 0.15 if "normal" in name and "trunc" not in name or "orthogonal" in name else 0.01
+    assert a.min() == pytest.approx(other.min(), abs=(abs(other).max() + 1e-9) * (tail + 0.1 * (tail > 0.1)))
+    assert a.max() == pytest.approx(other.max(), abs=(abs(other).max() + 1e-9) * (tail + 0.1 * (tail > 0.1)))
+
+
+@pytest.mark.parametrize("shape", [(5, 8), (8, 5), (4, 2, 3)])
+def test_orthogonal(shape):
+    q = gl.to_numpy(init.orthogonal_(gl.empty(shape, dtype="float64"))).reshape(shape[0], -1)
+    product = q @ q.T if q.shape[0] <= q.shape[1] else q.T @ q
+    np.testing.assert_allclose(product, np.eye(len(product)), atol=1e-12)
+
+
+def test_gains():
+    for name in ("linear", "conv2d", "sigmoid", "tanh", "relu", "leaky_relu", "selu"):
+        assert init.calculate_gain(name) == torch.nn.init.calculate_gain(name)
+    assert init.calculate_gain("leaky_relu", 0.3) == torch.nn.init.calculate_gain("leaky_relu", 0.3)
+    with pytest.raises(ValueError, match="Unsupported nonlinearity softplus"):
+        init.calculate_gain("softplus")
+    with pytest.raises(ValueError, match="negative_slope True not a valid number"):
+        init.calculate_gain("leaky_relu", True)
+    with pytest.raises(ValueError, match="fewer than 2 dimensions"):
+        init.xavier_normal_(gl.empty(3))
+    with pytest.raises(ValueError, match="Mode fan not supported"):
+        init.kaiming_normal_(gl.empty(3, 3), mode="fan")
+    with pytest.warns(UserWarning, match="zero-element"):
+        init.kaiming_uniform_(gl.empty(3, 0))
+    assert init.eye_(gl.empty(2, 3)).tolist() == [[1, 0, 0], [0, 1, 0]]
+
+
+LAYERS = [
+    lambda n: n.Linear(400, 30),
+    lambda n: n.Conv1d(20, 30, 9),
+    lambda n: n.Conv2d(8, 40, 5, groups=4),
+    lambda n: n.Conv3d(6, 30, 3),
+    lambda n: n.Embedding(50, 60, padding_idx=3),
+    lambda n: n.Bilinear(50, 5, 7),
+    lambda n: n.BatchNorm2d(4),
+    lambda n: n.LayerNorm((2, 3)),
+    lambda n: n.GroupNorm(2, 4),
+    lambda n: n.RMSNorm(5),
+]
+
+
+@pytest.mark.parametrize("make", LAYERS)
+def test_layers_start_as_pytorch_s(make):
+    mine, other = make(nn), make(torch.nn)
+    for (key, a), b in zip(mine.state_dict().items(), other.state_dict().values(), strict=True):
+        a, b = gl.to_numpy(a).astype(float), b.numpy().astype(float)
+        assert a.shape == b.shape
+        if b.std() == 0:
+            np.testing.assert_array_equal(a, b, err_msg=key)
+        elif b.size > 1000:
+            assert a.std() == pytest.approx(b.std(), rel=0.07)
+            if not isinstance(mine, nn.Embedding):
+                assert np.abs(a).max() == pytest.approx(np.abs(b).max(), rel=0.01)
+        else:  # a bias: within the bound that the weight reaches
+            bound = np.abs(other.weight.detach().numpy()).max() * 1.01
+            assert np.abs(a).max() <= bound and np.abs(b).max() <= bound and np.abs(a).max() > 0.5 * bound
+    if isinstance(mine, nn.Embedding):
+        assert not gl.to_numpy(mine.weight)[3].any()
+
+
+def test_same_numbers_on_every_engine(backend):
+    def draw():
+        gl.manual_seed(7)
+        net = nn.Sequential(nn.Linear(5, 4), nn.Conv2d(2, 3, 3), nn.Embedding(4, 3))
+        init.trunc_normal_(net[1].weight)
+        init.orthogonal_(net[0].weight)
+        return [gl.to_numpy(p) for p in net.parameters()]
+
+    found = draw()
+    with gl.using_backend("numpy"):
+        for a, b in zip(found, draw(), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_generator():
+    a = init.normal_(gl.empty(3), generator=gl.Generator(3))
+    b = init.normal_(gl.empty(3), generator=gl.Generator(3))
+    assert a.tolist() == b.tolist()
+    p = nn.Parameter(gl.empty(3))
+    assert init.uniform_(p) is p and p.requires_grad and p.is_leaf
