@@ -7,11 +7,18 @@ import gradloom as gl
 from gradloom import nn
 
 MODULES = sorted(
-    name for name in nn.__all__ if isinstance(getattr(nn, name), type) and issubclass(getattr(nn, name), nn.Module) and name != "Module"
+    name
+    for name in nn.__all__
+    if isinstance(getattr(nn, name), type) and issubclass(getattr(nn, name), nn.Module) and name != "Module"
 )
 CONTAINERS = {"Sequential", "ModuleList", "ModuleDict", "ParameterList"}  # tests/nn/test_container.py
 # Options that are refused, and nothing else: a sample that uses one must raise.
-REFUSED = {"padding_mode": ("reflect", "replicate", "circular"), "return_indices": (True,), "max_norm": None, "sparse": (True,)}
+REFUSED = {
+    "padding_mode": ("reflect", "replicate", "circular"),
+    "return_indices": (True,),
+    "max_norm": None,
+    "sparse": (True,),
+}
 
 
 def _t(*shape):
@@ -26,24 +33,53 @@ def _own():
     yield "Dropout", [((0.0,), {}, (_t(2, 3),)), ((1.0,), {}, (_t(2, 3),))]
     yield "Sigmoid", [((), {}, (_t(2, 3),))]
     yield "Tanh", [((), {}, (_t(2, 3),))]
-    yield "Embedding", [((5, 3), {"padding_idx": -1}, (torch.tensor([[0, 4], [2, 2]]),)), ((5, 3), {}, (torch.tensor([1]),))]
+    yield (
+        "Embedding",
+        [((5, 3), {"padding_idx": -1}, (torch.tensor([[0, 4], [2, 2]]),)), ((5, 3), {}, (torch.tensor([1]),))],
+    )
     for k in (1, 2, 3):
         x = _t(2, 4, *(7, 6, 5)[:k])
-        yield f"Conv{k}d", [
-            ((4, 6, 3), {"padding": 1, "stride": 2, "groups": 2}, (x,)),
-            ((4, 2, 2), {"padding": "same", "dilation": 2, "bias": False}, (x,)),
-            ((4, 2, (3, 2, 1)[:k]), {"padding": "valid"}, (x[0],)),
-        ]
-        yield f"MaxPool{k}d", [((2,), {}, (x,)), ((3,), {"stride": 2, "padding": 1, "ceil_mode": True}, (x,)), ((2, 1), {"dilation": 2}, (x[0],))]
-        yield f"AvgPool{k}d", [((2,), {}, (x,)), ((3,), {"stride": 2, "padding": 1, "ceil_mode": True, "count_include_pad": False}, (x,))]
+        yield (
+            f"Conv{k}d",
+            [
+                ((4, 6, 3), {"padding": 1, "stride": 2, "groups": 2}, (x,)),
+                ((4, 2, 2), {"padding": "same", "dilation": 2, "bias": False}, (x,)),
+                ((4, 2, (3, 2, 1)[:k]), {"padding": "valid"}, (x[0],)),
+            ],
+        )
+        yield (
+            f"MaxPool{k}d",
+            [
+                ((2,), {}, (x,)),
+                ((3,), {"stride": 2, "padding": 1, "ceil_mode": True}, (x,)),
+                ((2, 1), {"dilation": 2}, (x[0],)),
+            ],
+        )
+        yield (
+            f"AvgPool{k}d",
+            [
+                ((2,), {}, (x,)),
+                ((3,), {"stride": 2, "padding": 1, "ceil_mode": True, "count_include_pad": False}, (x,)),
+            ],
+        )
         yield f"AdaptiveAvgPool{k}d", [((1,), {}, (x,)), (((3, 2, 4)[:k] if k > 1 else 3,), {}, (x,))]
-        yield f"BatchNorm{k}d", [
-            ((4,), {}, (x,)),
-            ((4,), {"momentum": None, "eps": 1e-3}, (x,)),
-            ((4,), {"affine": False, "track_running_stats": False}, (x,)),
-            ((4,), {"bias": False, "momentum": 0.5}, (x,)),
-        ]
-    yield "LayerNorm", [((4,), {}, (_t(2, 4),)), (((3, 4),), {"bias": False}, (_t(2, 3, 4),)), ((4,), {"elementwise_affine": False}, (_t(4),))]
+        yield (
+            f"BatchNorm{k}d",
+            [
+                ((4,), {}, (x,)),
+                ((4,), {"momentum": None, "eps": 1e-3}, (x,)),
+                ((4,), {"affine": False, "track_running_stats": False}, (x,)),
+                ((4,), {"bias": False, "momentum": 0.5}, (x,)),
+            ],
+        )
+    yield (
+        "LayerNorm",
+        [
+            ((4,), {}, (_t(2, 4),)),
+            (((3, 4),), {"bias": False}, (_t(2, 3, 4),)),
+            ((4,), {"elementwise_affine": False}, (_t(4),)),
+        ],
+    )
     yield "GroupNorm", [((2, 4), {}, (_t(2, 4, 3),)), ((4, 4), {"affine": False}, (_t(2, 4),))]
     yield "RMSNorm", [((4,), {}, (_t(2, 4),)), (((3, 4),), {"eps": 1e-3}, (_t(2, 3, 4),))]
     a, b = _t(4, 3), _t(4, 3)
@@ -54,18 +90,27 @@ def _own():
         yield "SmoothL1Loss", [((), {"reduction": reduction, "beta": 0.0}, (a, b))]
         yield "HuberLoss", [((), {"reduction": reduction, "delta": 0.3}, (a, b))]
         yield "BCELoss", [((), {"reduction": reduction}, (a.sigmoid(), b.sigmoid()))]
-        yield "BCEWithLogitsLoss", [((), {"reduction": reduction, "weight": _t(3).abs(), "pos_weight": _t(3).abs()}, (a, b.sigmoid()))]
+        yield (
+            "BCEWithLogitsLoss",
+            [((), {"reduction": reduction, "weight": _t(3).abs(), "pos_weight": _t(3).abs()}, (a, b.sigmoid()))],
+        )
         yield "NLLLoss", [((), {"reduction": reduction, "weight": _t(3).abs()}, (a.log_softmax(1), labels))]
-        yield "CrossEntropyLoss", [
-            ((), {"reduction": reduction, "weight": _t(3).abs(), "label_smoothing": 0.1}, (a, labels)),
-            ((), {"reduction": reduction, "label_smoothing": 0.1}, (a, b.softmax(1))),
-            ((), {"reduction": reduction, "ignore_index": 2}, (_t(2, 3, 5), torch.randint(0, 3, (2, 5)))),
-        ]
+        yield (
+            "CrossEntropyLoss",
+            [
+                ((), {"reduction": reduction, "weight": _t(3).abs(), "label_smoothing": 0.1}, (a, labels)),
+                ((), {"reduction": reduction, "label_smoothing": 0.1}, (a, b.softmax(1))),
+                ((), {"reduction": reduction, "ignore_index": 2}, (_t(2, 3, 5), torch.randint(0, 3, (2, 5)))),
+            ],
+        )
     for reduction in ("batchmean", "sum", "none", "mean"):
-        yield "KLDivLoss", [
-            ((), {"reduction": reduction}, (a.log_softmax(1), b.softmax(1))),
-            ((), {"reduction": reduction, "log_target": True}, (a.log_softmax(1), b.log_softmax(1))),
-        ]
+        yield (
+            "KLDivLoss",
+            [
+                ((), {"reduction": reduction}, (a.log_softmax(1), b.softmax(1))),
+                ((), {"reduction": reduction, "log_target": True}, (a.log_softmax(1), b.log_softmax(1))),
+            ],
+        )
 
 
 def samples():
@@ -79,7 +124,9 @@ def samples():
     for info in module_db:
         name = info.module_cls.__name__
         if info.module_cls.__module__.startswith("torch.nn.modules") and name in MODULES:
-            inputs = info.module_inputs_func(info, device="cpu", dtype=torch.float64, requires_grad=False, training=True)
+            inputs = info.module_inputs_func(
+                info, device="cpu", dtype=torch.float64, requires_grad=False, training=True
+            )
             for i, m in enumerate(inputs):
                 c, f = m.constructor_input, m.forward_input
                 yield f"{name}-{i}", name, c.args, c.kwargs, f.args, f.kwargs

@@ -8,10 +8,9 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("expecttest")
 
-from nn.samples import CONTAINERS, MODULES, SAMPLES, ours, refused, theirs  # noqa: E402
-
 import gradloom as gl  # noqa: E402
 from gradloom import nn  # noqa: E402
+from nn.samples import CONTAINERS, MODULES, SAMPLES, ours, refused, theirs  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Implicit dimension choice"),
@@ -31,7 +30,9 @@ def pairs(args, kwargs, name):
 
 
 def close(mine, other, what):
-    np.testing.assert_allclose(np.asarray(gl.to_numpy(mine)), other.detach().numpy(), rtol=1e-9, atol=1e-10, err_msg=what)
+    np.testing.assert_allclose(
+        np.asarray(gl.to_numpy(mine)), other.detach().numpy(), rtol=1e-9, atol=1e-10, err_msg=what
+    )
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=[s[0] for s in SAMPLES])
@@ -86,7 +87,8 @@ def test_signature(name):
 
 
 FUNCTIONS = [
-    "batch_norm", "layer_norm", "rms_norm", "group_norm", "normalize", "relu", "relu6", "silu", "softmax", "log_softmax",
+    "batch_norm", "layer_norm", "rms_norm", "group_norm", "normalize", "relu", "relu6", "silu", "softmax",
+    "log_softmax",
     "leaky_relu", "elu", "dropout", "embedding", "cross_entropy", "nll_loss", "binary_cross_entropy",
     "binary_cross_entropy_with_logits", "kl_div", "mse_loss", "l1_loss", "huber_loss", "smooth_l1_loss", "pad",
 ]  # fmt: skip
@@ -100,9 +102,7 @@ def test_functional_signature(name):
     assert plain(getattr(nn.functional, name)) == plain(getattr(torch.nn.functional, name))
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in nn.utils.__all__] + [n for n in nn.init.__all__ if n != "eye_"]
-)
+@pytest.mark.parametrize("name", [*nn.utils.__all__] + [n for n in nn.init.__all__ if n != "eye_"])
 def test_helper_signature(name):
     module, other = (nn.utils, torch.nn.utils) if hasattr(nn.utils, name) else (nn.init, torch.nn.init)
 
@@ -113,7 +113,8 @@ def test_helper_signature(name):
 
 
 METHODS = [
-    "add_module", "apply", "buffers", "children", "eval", "get_buffer", "get_parameter", "get_submodule", "load_state_dict",
+    "add_module", "apply", "buffers", "children", "eval", "get_buffer", "get_parameter", "get_submodule",
+    "load_state_dict",
     "modules", "named_buffers", "named_children", "named_modules", "named_parameters", "parameters", "register_buffer",
     "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook", "register_module",
     "register_parameter", "requires_grad_", "state_dict", "train", "zero_grad",
@@ -150,9 +151,21 @@ def _random(*shape):
         ("l1_loss", (_random(3, 4), _random(3, 4)), {"weight": _random(3, 4).abs(), "reduction": "sum"}),
         ("huber_loss", (_random(3, 4), _random(3, 4)), {"weight": _random(3, 4).abs()}),
         ("scaled_dot_product_attention", (_random(2, 4, 3, 5), _random(2, 4, 6, 5), _random(2, 4, 6, 7)), {}),
-        ("scaled_dot_product_attention", (_random(2, 4, 3, 5), _random(2, 2, 3, 5), _random(2, 2, 3, 5)), {"is_causal": True, "enable_gqa": True}),
-        ("scaled_dot_product_attention", (_random(2, 3, 5), _random(2, 6, 5), _random(2, 6, 5), _random(3, 6)), {"scale": 0.3}),
-        ("scaled_dot_product_attention", (_random(2, 3, 5), _random(2, 6, 5), _random(2, 6, 5), _random(3, 6) > -1), {}),
+        (
+            "scaled_dot_product_attention",
+            (_random(2, 4, 3, 5), _random(2, 2, 3, 5), _random(2, 2, 3, 5)),
+            {"is_causal": True, "enable_gqa": True},
+        ),
+        (
+            "scaled_dot_product_attention",
+            (_random(2, 3, 5), _random(2, 6, 5), _random(2, 6, 5), _random(3, 6)),
+            {"scale": 0.3},
+        ),
+        (
+            "scaled_dot_product_attention",
+            (_random(2, 3, 5), _random(2, 6, 5), _random(2, 6, 5), _random(3, 6) > -1),
+            {},
+        ),
         ("one_hot", (torch.tensor([[0, 2], [1, 1]]),), {}),
         ("one_hot", (torch.tensor([0, 2]), 5), {}),
     ],

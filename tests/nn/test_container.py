@@ -56,7 +56,7 @@ LISTS = [
     lambda n, s: s.insert(0, n.Tanh()) or s,
     lambda n, s: s.pop(1) and s,
     lambda n, s: s[1:],
-    lambda n, s: s + [n.Tanh()],
+    lambda n, s: s.__add__([n.Tanh()]),
     lambda n, s: s.__delitem__(slice(1, None)) or s,
     lambda n, s: s.__delitem__(0) or s,
     lambda n, s: s.__setitem__(-1, n.Tanh()) or s,
@@ -95,6 +95,8 @@ def test_parameter_list():
     assert [k for k, _ in plist.named_parameters()] == ["0", "1", "3"]
     assert isinstance(plist[0], nn.Parameter) and plist[2] == "text" and len(plist) == 4
     assert [len(p) for p in plist[:2]] == [2, 1]
-    assert list(plist.state_dict()) == list(torch.nn.ParameterList([torch.ones(2), torch.ones(1), "text", torch.ones(3)]).state_dict())
+    assert list(plist.state_dict()) == list(
+        torch.nn.ParameterList([torch.ones(2), torch.ones(1), "text", torch.ones(3)]).state_dict()
+    )
     with pytest.raises(IndexError):
         plist[4]

@@ -142,7 +142,7 @@ def test_clip_grad_norm_of_nothing_and_nan():
     assert nn.utils.clip_grad_norm_([gl.ones(1, requires_grad=True)], 1.0).item() == 0
     x = gl.ones(1, requires_grad=True)
     x.grad = gl.tensor([math.nan])
-    with pytest.raises(RuntimeError, match="total norm of order 2.0 for gradients from `parameters` is non-finite"):
+    with pytest.raises(RuntimeError, match=r"total norm of order 2\.0 for gradients from `parameters` is non-finite"):
         nn.utils.clip_grad_norm_(x, 1.0, error_if_nonfinite=True)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from gradloom.errors import IndexOutOfRangeError
 from gradloom.tensor import creation
 
@@ -71,7 +72,9 @@ def test_aliasing(key):
     assert a.tolist() == b.tolist()
 
 
-@pytest.mark.parametrize("key", [0, slice(0, 2), (0, [1, 2]), [0, 2], [True, False, True], (Ellipsis, None, 1)], ids=repr)
+@pytest.mark.parametrize(
+    "key", [0, slice(0, 2), (0, [1, 2]), [0, 2], [True, False, True], (Ellipsis, None, 1)], ids=repr
+)
 def test_on_engines(backend, key):
     a, b = creation.tensor(data()), torch.tensor(data())
     assert a[key].tolist() == b[key].tolist()
@@ -127,8 +130,9 @@ def test_errors(backend, key, text):
         x[key]
     with pytest.raises(IndexOutOfRangeError, match=text):
         x[key] = 0.0
-    with pytest.raises(IndexError):
-        torch.tensor(data())[key]
+    if not isinstance(key, str):
+        with pytest.raises(IndexError):
+            torch.tensor(data())[key]
 
 
 def test_other_errors():

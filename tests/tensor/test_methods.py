@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+
 from gradloom import dtypes
 from gradloom.backends.base import using_backend
 from gradloom.errors import BackendError, DTypeError, IndexOutOfRangeError, OptionError, ShapeError
@@ -14,7 +15,7 @@ from gradloom.tensor.tensor import Tensor
 torch = pytest.importorskip("torch")
 
 
-class gl:  # noqa: N801
+class gl:
     """What a sample may use besides the operands; stands where `torch` stands."""
 
     float16, float32, float64, bfloat16 = dtypes.float16, dtypes.float32, dtypes.float64, dtypes.bfloat16
@@ -337,15 +338,8 @@ OPERATORS = [
 ]  # fmt: skip
 
 # Other names of methods above, and what other tests hold.
-ALIASES = """
-    absolute negative fix subtract multiply divide true_divide arctan2 not_equal less less_equal greater greater_equal clip inner
-    arcsin arccos arctan arcsinh arccosh arctanh swapaxes swapdims moveaxis nelement
-    negative_ subtract_ multiply_ divide_ true_divide_ clip_
-""".split()
-ELSEWHERE = """
-    as_strided cuda type normal_ uniform_ bernoulli_ random_ native dtype backend device requires_grad requires_grad_ is_leaf grad_fn
-    grad backward register_hook register_post_accumulate_grad_hook retain_grad detach_ numpy
-""".split()
+ALIASES = ["absolute", "negative", "fix", "subtract", "multiply", "divide", "true_divide", "arctan2", "not_equal", "less", "less_equal", "greater", "greater_equal", "clip", "inner", "arcsin", "arccos", "arctan", "arcsinh", "arccosh", "arctanh", "swapaxes", "swapdims", "moveaxis", "nelement", "negative_", "subtract_", "multiply_", "divide_", "true_divide_", "clip_"]
+ELSEWHERE = ["as_strided", "cuda", "type", "normal_", "uniform_", "bernoulli_", "random_", "native", "dtype", "backend", "device", "requires_grad", "requires_grad_", "is_leaf", "grad_fn", "grad", "backward", "register_hook", "register_post_accumulate_grad_hook", "retain_grad", "detach_", "numpy"]
 
 
 def torch_size(shape):
@@ -355,7 +349,10 @@ def torch_size(shape):
 def run(fn, module, operands, make, in_place):
     """The results (a tuple) and the gradients of the float operands."""
     tensors = [make(a) for a in operands]
-    used = [t * 1 if in_place and i == 0 and a.dtype != bool else t for i, (t, a) in enumerate(zip(tensors, operands, strict=True))]
+    used = [
+        t * 1 if in_place and i == 0 and a.dtype != bool else t
+        for i, (t, a) in enumerate(zip(tensors, operands, strict=True))
+    ]
     keywords = {"m": module} if "m" in inspect.signature(fn).parameters else {}
     result = fn(*used, **keywords)
     results = result if isinstance(result, tuple) else (result,)
@@ -410,7 +407,9 @@ def check(fn, specs, in_place=False, dtypes_too=True):
 
 
 def cases(table):
-    return [pytest.param(fn, specs, id=f"{name}-{i}") for name, rows in table.items() for i, (fn, specs) in enumerate(rows)]
+    return [
+        pytest.param(fn, specs, id=f"{name}-{i}") for name, rows in table.items() for i, (fn, specs) in enumerate(rows)
+    ]
 
 
 @pytest.mark.parametrize(("fn", "specs"), cases(SAMPLES))
@@ -423,10 +422,7 @@ def test_in_place(fn, specs):
     check(fn, specs, in_place=True)
 
 
-FEW = """
-    exp add div floor_divide pow clamp where masked_fill sum mean prod max argmax any var std norm softmax cumsum sort topk matmul addmm
-    reshape permute squeeze expand split repeat flip roll tril diagonal gather index_add scatter_add scatter masked_select to
-""".split()
+FEW = ["exp", "add", "div", "floor_divide", "pow", "clamp", "where", "masked_fill", "sum", "mean", "prod", "max", "argmax", "any", "var", "std", "norm", "softmax", "cumsum", "sort", "topk", "matmul", "addmm", "reshape", "permute", "squeeze", "expand", "split", "repeat", "flip", "roll", "tril", "diagonal", "gather", "index_add", "scatter_add", "scatter", "masked_select", "to"]
 
 
 @pytest.mark.parametrize("name", FEW)

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from gradloom.errors import GradientError, ShapeError
 from gradloom.tensor import creation
 from gradloom.tensor.grad_mode import no_grad
 from gradloom.tensor.tensor import Tensor
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
@@ -57,7 +58,9 @@ def start(make, grad):
 def compare(mine, theirs, program):
     for k, (a, b) in enumerate(zip(mine, theirs, strict=True)):
         assert tuple(a.shape) == tuple(b.shape), (k, program)
-        np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=1e-5, err_msg=f"Tensor {k} of {program}")
+        np.testing.assert_allclose(
+            a.detach().numpy(), b.detach().numpy(), rtol=1e-5, err_msg=f"Tensor {k} of {program}"
+        )
 
 
 def play(program, grad):
@@ -95,12 +98,19 @@ def test_programs(program):
 @given(programs)
 @settings(max_examples=150)
 def test_programs_with_gradients(program):
-    # Detached aliases of a recorded Tensor are changed behind the tape's back: PyTorch may refuse the backward pass.
-    program = [(v, 12 if v and w % len(VIEWS) == 8 else w, o, n) for v, w, o, n in program]
+    # Not with gradients: detached aliases (a change is unseen by the tape), and views that come several at once, which PyTorch
+    # does not let be changed then.
+    program = [(v, 2 if v and w % len(VIEWS) in (8, 9, 14) else w, o, n) for v, w, o, n in program]
     mine, theirs, leaf_a, leaf_b = play(program, grad=True)
-    weights = [k + 1.0 for k in range(len(mine))]
-    sum(w * t.sum() for w, t in zip(weights, theirs, strict=True)).backward()
-    sum(w * t.sum() for w, t in zip(weights, mine, strict=True)).backward()
+    a = sum((k + 1.0) * t.sum() for k, t in enumerate(mine))
+    b = sum((k + 1.0) * t.sum() for k, t in enumerate(theirs))
+    try:
+        b.backward()
+    except RuntimeError as error:
+        # An array that a vjp holds is never written to here, so what PyTorch refuses may be possible.
+        assert "modified by an inplace operation" in str(error), program
+        return
+    a.backward()
     expected = torch.zeros(3, 4) if leaf_b.grad is None else leaf_b.grad
     np.testing.assert_allclose(leaf_a.grad.numpy(), expected.numpy(), rtol=1e-4, atol=1e-5, err_msg=str(program))
 
@@ -140,7 +150,13 @@ def test_a_changed_alias_of_an_operand_is_noticed():
 
 def test_leaves_are_protected():
     x = creation.ones(2, requires_grad=True)
-    for change in (lambda: x.add_(1), lambda: x.zero_(), lambda: x[:1].add_(1), lambda: x.__setitem__(0, 1.0), lambda: x.copy_(x * 2)):
+    for change in (
+        lambda: x.add_(1),
+        lambda: x.zero_(),
+        lambda: x[:1].add_(1),
+        lambda: x.__setitem__(0, 1.0),
+        lambda: x.copy_(x * 2),
+    ):
         with pytest.raises(GradientError, match=r"leaf Variable that requires grad .*in-place"):
             change()
     with no_grad():
@@ -163,7 +179,17 @@ def test_data_is_an_alias():
 
 def test_copies_are_no_aliases():
     x = creation.arange(12.0).reshape(3, 4)
-    copies = [x.clone(), x.t().reshape(-1), x.flip(0), x.repeat(1, 1), x[[0, 1]], x[x > 3], x.t().contiguous(), x.roll(1, 0), x + 0]
+    copies = [
+        x.clone(),
+        x.t().reshape(-1),
+        x.flip(0),
+        x.repeat(1, 1),
+        x[[0, 1]],
+        x[x > 3],
+        x.t().contiguous(),
+        x.roll(1, 0),
+        x + 0,
+    ]
     before = [c.tolist() for c in copies]
     x.add_(1)
     assert [c.tolist() for c in copies] == before

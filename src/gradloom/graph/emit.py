@@ -45,7 +45,7 @@ def identifier(text: str) -> str:
 def name_values(graph: Graph, reserved: set[str]) -> None:
     """Gives a name to each value that has none: by the module that made it, or the value that it is the cotangent of."""
     of = cotangents(graph)
-    taken = set(reserved)
+    taken = set(reserved) | {v.name for node in graph.nodes for v in node.outputs if v.name is not None}
     last_of_scope = {node.scope: node for node in graph.nodes if node.phase == "forward" and node.scope}
     for node in graph.nodes:
         for value in node.outputs:
@@ -138,7 +138,9 @@ class Helpers:
         if docstring:
             tree.body[0] = ast.Expr(ast.Constant(docstring.strip().split("\n")[0]))
         self.sources[name] = ""  # takes its place before what it calls, which may call it
-        for free in sorted({n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}):
+        names = [n for n in ast.walk(tree) if isinstance(n, ast.Name)]
+        local = {n.id for n in names if not isinstance(n.ctx, ast.Load)}
+        for free in sorted({n.id for n in names} - local):
             self._bind(free, fn)
         text = ast.unparse(ast.fix_missing_locations(tree))
         del self.sources[name]

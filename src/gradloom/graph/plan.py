@@ -391,7 +391,7 @@ def _column(values: list) -> str:
     return "[" + ", ".join(v.name for v in values) + "]"
 
 
-CHUNK = 8192  # elements: the arrays of a rule's chunk stay in the second-level cache
+CHUNK = 32768  # elements: the arrays of a rule's chunk stay in the second-level cache
 
 
 def chunked(rule: Any, flags: dict, dtype: Any, helpers: emit.Helpers) -> str:

@@ -16,8 +16,8 @@ from .parameter import Parameter
 class _BatchNorm(Module):
     """(x - mean) / sqrt(var + eps) * weight + bias for each channel; `torch.nn.BatchNorm1d`, `2d` and `3d`.
 
-    In training mode mean and variance are the batch's; with `track_running_stats` their moving averages are kept, and are used
-    in evaluation mode.
+    In training mode mean and variance are the batch's; with `track_running_stats` their moving averages are kept, and
+    are used in evaluation mode.
 
     Args:
         num_features: The channels C of x (N, C, ...).
@@ -48,9 +48,7 @@ class _BatchNorm(Module):
                 name, Parameter(empty(num_features, device=device, dtype=dtype)) if wanted else None
             )
         for name in ("running_mean", "running_var"):
-            self.register_buffer(
-                name, empty(num_features, device=device, dtype=dtype) if track_running_stats else None
-            )
+            self.register_buffer(name, empty(num_features, device=device, dtype=dtype) if track_running_stats else None)
         count = tensor(0, dtype="int64", device=device) if track_running_stats else None
         self.register_buffer("num_batches_tracked", count)
         self.reset_parameters()
@@ -84,12 +82,14 @@ class _BatchNorm(Module):
         use = track or not self.training
         mean, var = (self.running_mean, self.running_var) if use else (None, None)
         batch = self.training or (self.running_mean is None and self.running_var is None)
-        return F.batch_norm(input, mean, var, self.weight, self.bias, batch, 0.0 if momentum is None else momentum, self.eps)
+        return F.batch_norm(
+            input, mean, var, self.weight, self.bias, batch, 0.0 if momentum is None else momentum, self.eps
+        )
 
     def extra_repr(self) -> str:
         return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, bias={self.bias is not None}, "
-            f"track_running_stats={self.track_running_stats}"
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
         )
 
 

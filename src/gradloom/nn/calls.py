@@ -1,4 +1,4 @@
-"""How a module is called: with hooks, inside a function that is being compiled, and what is said when `forward` raises."""
+"""How a module is called: with hooks, in a function that is being compiled; and what is said when `forward` raises."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def run(module: Any, args: tuple, kwargs: dict) -> Any:
             new = hook(module, args, kwargs)
             if new is not None:
                 if not isinstance(new, tuple) or len(new) != 2:
-                    raise RuntimeError(f"forward pre-hook must return None or a tuple of (new_args, new_kwargs), but got {new}.")
+                    raise RuntimeError(
+                        f"forward pre-hook must return None or a tuple of (new_args, new_kwargs), but got {new}."
+                    )
                 args, kwargs = new
         else:
             new = hook(module, args)
@@ -141,7 +143,8 @@ class Watch:
                 replaced = new if isinstance(new, tuple) else (new,)
                 if len(replaced) != len(self.grad_input):
                     raise RuntimeError(
-                        f"Backward hook returned an invalid number of grad_input, got {len(replaced)}, but expected {len(self.grad_input)}"
+                        f"Backward hook returned an invalid number of grad_input, got {len(replaced)}, but expected "
+                        f"{len(self.grad_input)}"
                     )
                 self.grad_input = list(replaced)
         return replaced
@@ -151,7 +154,7 @@ class Watch:
 
 
 class _Calls(threading.local):
-    stack: list = []  # noqa: RUF012  (replaced, never changed)
+    stack: list = []  # replaced, never changed
 
 
 _CALLS = _Calls()
@@ -195,8 +198,8 @@ _WHERE, _DO = "\n  where:    ", "\n  do:       "
 def located(error: Exception, module: Any) -> None:
     """Says in the error in which module it was raised: called by each module that it passes, innermost first.
 
-    The innermost module adds a line to the message, the others complete the path in it. The error stays the same object; one of
-    a type whose message is not ours to change gets a note instead.
+    The innermost module adds a line to the message, the others complete the path in it. The error stays the same
+    object; one of a type whose message is not ours to change gets a note instead.
     """
     known = getattr(error, "_gradloom_module", None)
     try:
@@ -227,7 +230,9 @@ def _line(path: str, module: Any) -> str:
 
 
 def _has_message(error: Exception) -> bool:
-    own = isinstance(error, GradloomError) or (type(error).__module__ == "builtins" and not isinstance(error, KeyError | OSError))
+    own = isinstance(error, GradloomError) or (
+        type(error).__module__ == "builtins" and not isinstance(error, KeyError | OSError)
+    )
     return own and len(error.args) == 1 and isinstance(error.args[0], str)
 
 

@@ -16,6 +16,8 @@ from .parameter import Parameter
 class _Indexed(Module):
     """Children under the names "0", "1", ..., in order."""
 
+    _modules: dict[str, Any]
+
     def _items(self) -> list:
         return list(self._modules.items())
 
@@ -31,6 +33,12 @@ class _Indexed(Module):
             delattr(self, name)
         for i, module in enumerate(modules):
             self.add_module(str(i), module)
+
+    def __getitem__(self, index: Any) -> Any:
+        raise NotImplementedError
+
+    def __delitem__(self, index: Any) -> None:
+        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self._modules)
@@ -64,7 +72,9 @@ class _Indexed(Module):
     def extend(self, modules: Iterable[Module]) -> Self:
         """Adds modules at the end."""
         if not isinstance(modules, Iterable):
-            raise TypeError(f"{type(self).__name__}.extend should be called with an iterable, but got {type(modules).__name__}")
+            raise TypeError(
+                f"{type(self).__name__}.extend should be called with an iterable, but got {type(modules).__name__}"
+            )
         for module in list(modules):
             self.append(module)
         return self
@@ -105,7 +115,7 @@ class Sequential(_Indexed):
 
     def forward(self, input: Any) -> Any:
         for module in self._modules.values():
-            input = module(input)  # type: ignore[misc]
+            input = module(input)
         return input
 
     def __getitem__(self, index: Any) -> Any:
@@ -241,7 +251,8 @@ class ModuleDict(Module):
         """Adds or replaces modules: a mapping, or pairs (name, module)."""
         if not isinstance(modules, Iterable):
             raise TypeError(
-                f"ModuleDict.update should be called with an iterable of key/value pairs, but got {type(modules).__name__}"
+                "ModuleDict.update should be called with an iterable of key/value pairs, but got "
+                + type(modules).__name__
             )
         pairs = modules.items() if isinstance(modules, (Mapping, ModuleDict)) else modules
         for j, pair in enumerate(list(pairs)):
@@ -277,7 +288,9 @@ class ParameterList(Module):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         name = self._name(index)
-        setattr(self, name, Parameter(value) if isinstance(value, Tensor) and not isinstance(value, Parameter) else value)
+        setattr(
+            self, name, Parameter(value) if isinstance(value, Tensor) and not isinstance(value, Parameter) else value
+        )
 
     def __len__(self) -> int:
         return self._size

@@ -19,8 +19,8 @@ class _Conv(Module):
     Args:
         in_channels, out_channels: Sizes of axis 1 of x (N, C, *L) and of the result.
         kernel_size, stride, dilation: One int, or one for each spatial axis.
-        padding: Zeros at both ends of each spatial axis: an int, one for each axis, "valid" (none) or "same" (the result has the
-            size of x; for stride 1).
+        padding: Zeros at both ends of each spatial axis: an int, one for each axis, "valid" (none) or "same" (the
+            result has the size of x; for stride 1).
         groups: Channels are split into this many groups with filters of their own.
         bias: Add a bias.
         padding_mode: "zeros"; other modes are refused.
@@ -34,8 +34,9 @@ class _Conv(Module):
     _axes = 0
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
-        groups: int = 1, bias: bool = True, padding_mode: str = "zeros", device: Any = None, dtype: Any = None,
+        self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0,
+        dilation: Any = 1, groups: int = 1, bias: bool = True, padding_mode: str = "zeros", device: Any = None,
+        dtype: Any = None,
     ):  # fmt: skip
         super().__init__()
         k = self._axes
@@ -56,7 +57,8 @@ class _Conv(Module):
                 raise OptionError("padding='same' is not supported for strided convolutions")
         if padding_mode not in ("zeros", "reflect", "replicate", "circular"):
             raise OptionError(
-                f"padding_mode must be one of {{'zeros', 'reflect', 'replicate', 'circular'}}, but got padding_mode='{padding_mode}'"
+                "padding_mode must be one of {'zeros', 'reflect', 'replicate', 'circular'}, but got "
+                f"padding_mode='{padding_mode}'"
             )
         if padding_mode != "zeros":
             raise OptionError(
@@ -85,9 +87,7 @@ class _Conv(Module):
                 init.uniform_(self.bias, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
 
     def forward(self, input: Any) -> Any:
-        return F.conv(
-            self._axes, input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
+        return F.conv(self._axes, input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"

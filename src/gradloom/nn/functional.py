@@ -1,4 +1,4 @@
-"""Layers and losses as functions, with PyTorch's names and arguments. They check and translate; the maths is in `ops`."""
+"""Layers and losses as functions, with PyTorch's names and arguments. They check and translate; the maths is in ops."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import warnings
 from typing import Any
 
 from .. import ops
-from ..dtypes import finfo, int64
 from ..dtypes import dtype as to_dtype
+from ..dtypes import finfo, int64
 from ..errors import OptionError, ShapeError, explain
 from ..ops.attention import scaled_dot_product_attention as _attention
 from ..ops.conv import conv as _conv
@@ -111,7 +111,8 @@ def conv(k: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any, 
     """Convolution over k spatial axes; x (N, C, *L), or (C, *L)."""
     if input.ndim not in (k + 1, k + 2):
         raise ShapeError(
-            f"Expected {k + 1}D (unbatched) or {k + 2}D (batched) input to conv{k}d, but got input of size: {list(input.shape)}"
+            f"Expected {k + 1}D (unbatched) or {k + 2}D (batched) input to conv{k}d, but got input of size: "
+            f"{list(input.shape)}"
         )
     stride, dilation = each(stride, k), each(dilation, k)
     widths: Any
@@ -159,7 +160,11 @@ def no_indices(name: str, return_indices: bool) -> None:
     """Refuses `return_indices`."""
     if return_indices:
         raise OptionError(
-            explain(f"{name} does not give indices", expected="return_indices=False", given=f"return_indices={return_indices}")
+            explain(
+                f"{name} does not give indices",
+                expected="return_indices=False",
+                given=f"return_indices={return_indices}",
+            )
         )
 
 
@@ -223,23 +228,28 @@ def avg_pool(
 
 
 def avg_pool1d(
-    input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True
+    input: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
 ) -> Any:
     """The mean of each window of (N, C, L)."""
     return avg_pool(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad)
 
 
 def avg_pool2d(
-    input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True,
-    divisor_override: int | None = None,
+    input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+    count_include_pad: bool = True, divisor_override: int | None = None,
 ) -> Any:  # fmt: skip
     """The mean of each window of (N, C, H, W)."""
     return avg_pool(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
 def avg_pool3d(
-    input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True,
-    divisor_override: int | None = None,
+    input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+    count_include_pad: bool = True, divisor_override: int | None = None,
 ) -> Any:  # fmt: skip
     """The mean of each window of (N, C, D, H, W)."""
     return avg_pool(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
@@ -304,7 +314,8 @@ def _check_trailing(input: Any, shape: Any) -> tuple:
     if tuple(input.shape)[max(input.ndim - len(shape), 0) :] != shape:
         wanted = ", ".join(map(str, shape))
         raise ShapeError(
-            f"Given normalized_shape={list(shape)}, expected input with shape [*, {wanted}], but got input of size{list(input.shape)}"
+            f"Given normalized_shape={list(shape)}, expected input with shape [*, {wanted}], but got input of size"
+            f"{list(input.shape)}"
         )
     return shape
 
@@ -416,7 +427,8 @@ def plain_embedding(max_norm: Any, norm_type: float, scale_grad_by_freq: bool, s
             explain(
                 "embedding does not support these options",
                 expected="max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False",
-                given=f"max_norm={max_norm}, norm_type={norm_type}, scale_grad_by_freq={scale_grad_by_freq}, sparse={sparse}",
+                given=f"max_norm={max_norm}, norm_type={norm_type}, scale_grad_by_freq={scale_grad_by_freq}, "
+                f"sparse={sparse}",
                 do="leave them at their defaults",
             )
         )
@@ -438,7 +450,7 @@ def embedding(
 
 
 def one_hot(tensor: Any, num_classes: int = -1) -> Any:
-    """Rows (..., num_classes) of int64 that are 1 at the index; by default as many classes as the largest index needs."""
+    """Rows (..., num_classes) of int64 that are 1 at the index; by default as many as the largest index needs."""
     if num_classes == -1:
         num_classes = int(tensor.max().item()) + 1
     return ops.one_hot(tensor, classes=num_classes, dtype=int64)
@@ -456,7 +468,9 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None
     if mode != "constant":
         raise OptionError(explain(f"pad does not support mode={mode!r}", expected="'constant'", given=repr(mode)))
     if len(pad) % 2 or len(pad) // 2 > input.ndim:
-        raise OptionError("Padding length must be divisible by 2 and at most twice the number of dimensions of the input")
+        raise OptionError(
+            "Padding length must be divisible by 2 and at most twice the number of dimensions of the input"
+        )
     pairs = [(0, 0)] * (input.ndim - len(pad) // 2) + [(pad[i], pad[i + 1]) for i in range(len(pad) - 2, -1, -2)]
     if any(min(p) < 0 for p in pairs):
         input = input[tuple(slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(input.shape, pairs, strict=True))]
@@ -472,7 +486,9 @@ def reduction_of(size_average: bool | None, reduce: bool | None, reduction: str)
     if size_average is None and reduce is None:
         return reduction
     found = "none" if reduce is False else "sum" if size_average is False else "mean"
-    warnings.warn(f"size_average and reduce args will be deprecated, please use reduction='{found}' instead.", stacklevel=4)
+    warnings.warn(
+        f"size_average and reduce args will be deprecated, please use reduction='{found}' instead.", stacklevel=4
+    )
     return found
 
 
@@ -567,9 +583,8 @@ def kl_div(
     reduction = reduction_of(size_average, reduce, reduction)
     if reduction == "mean":
         warnings.warn(
-            "reduction: 'mean' divides the total loss by both the batch size and the support size. 'batchmean' divides only by the "
-            "batch size, and aligns with the KL div math definition. 'mean' will be changed to behave the same as 'batchmean' in the "
-            "next major release.",
+            "reduction: 'mean' divides the total loss by both the batch size and the support size. 'batchmean' divides "
+            "only by the batch size, and aligns with the KL div math definition.",
             stacklevel=2,
         )
     if reduction == "batchmean" and not input.ndim:

@@ -1,7 +1,7 @@
 """Initial values: PyTorch's distributions, drawn from the portable streams, so the same numbers on every backend.
 
-All functions fill a Tensor in place, without recording, and return it. `generator` is a `gradloom.Generator`; default: the one that
-`gradloom.manual_seed` seeds.
+All functions fill a Tensor in place, without recording, and return it. `generator` is a `gradloom.Generator`; default:
+the one that `gradloom.manual_seed` seeds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,16 @@ __all__ = [
     "xavier_normal_", "kaiming_uniform_", "kaiming_normal_", "orthogonal_",
 ]  # fmt: skip
 
-_LINEAR = ("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "sigmoid")
+_LINEAR = (
+    "linear",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "sigmoid",
+)
 _GAINS = {**dict.fromkeys(_LINEAR, 1.0), "tanh": 5.0 / 3, "relu": math.sqrt(2.0), "selu": 3.0 / 4}
 
 

@@ -2,65 +2,23 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
-from ..dtypes import DType, bfloat16, float16, float32, float64
+from ..dtypes import bfloat16, float16, float32, float64
 from ..dtypes import dtype as to_dtype
-from ..errors import DTypeError, ShapeError, TraceError, explain, user_frame
+from ..errors import DTypeError
 from ..graph.graph import PLACE
-from ..ops.op import kind_of
-from ..tensor.arrays import as_array, backend_name, wrap
 from ..tensor.grad_mode import no_grad
-from ..tensor.inplace import replaced
 from ..tensor.storage import STRUCTURE
-from ..tensor.tape import Leaf
 from ..tensor.tensor import Handle, Tensor
+from .attributes import Members, check_name, check_trace, typename
 from .calls import Hooks, located, run, traced
 from .parameter import Buffer, Parameter, rebind
+from .state import EXTRA_STATE, IncompatibleKeys, load
 
-_EXTRA_STATE = "_extra_state"
 _PLAIN = frozenset((bool, int, float, str, type(None)))
-
-
-class _IncompatibleKeys(namedtuple("IncompatibleKeys", ("missing_keys", "unexpected_keys"))):
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return super().__repr__() if self.missing_keys or self.unexpected_keys else "<All keys matched successfully>"
-
-    __str__ = __repr__
-
-
-class Members(dict):
-    """Parameters, buffers or children by name; every change is noted for compiled steps."""
-
-    __slots__ = ()
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        STRUCTURE.version += 1
-        super().__setitem__(key, value)
-
-    def __delitem__(self, key: str) -> None:
-        STRUCTURE.version += 1
-        super().__delitem__(key)
-
-    def pop(self, *args: Any) -> Any:
-        STRUCTURE.version += 1
-        return super().pop(*args)
-
-    def popitem(self) -> tuple:
-        STRUCTURE.version += 1
-        return super().popitem()
-
-    def update(self, *args: Any, **kwargs: Any) -> None:
-        STRUCTURE.version += 1
-        super().update(*args, **kwargs)
-
-    def clear(self) -> None:
-        STRUCTURE.version += 1
-        super().clear()
 
 
 class Module:
@@ -75,6 +33,7 @@ class Module:
         ...     def __init__(self):
         ...         super().__init__()
         ...         self.fc = gl.nn.Linear(3, 2)
+        ...
         ...     def forward(self, x):
         ...         return self.fc(x).relu()
         >>> net = Net()
@@ -98,7 +57,11 @@ class Module:
 
     def __init__(self, *args: Any, **kwargs: Any):
         if args or kwargs:
-            what = f"an unexpected keyword argument '{next(iter(kwargs))}'" if kwargs else f"{len(args)} unexpected arguments"
+            what = (
+                f"an unexpected keyword argument '{next(iter(kwargs))}'"
+                if kwargs
+                else f"{len(args)} unexpected arguments"
+            )
             raise TypeError(f"{type(self).__name__}.__init__() got {what}")
         state = self.__dict__
         state["training"] = True
@@ -134,7 +97,7 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if PLACE.graph is not None:
-            self._check_trace(name, value)
+            check_trace(self, name, value)
         STRUCTURE.version += 1
         state = self.__dict__
         if "_parameters" not in state:
@@ -147,19 +110,24 @@ class Module:
             self.register_parameter(name, value)
         elif name in self._parameters:
             if value is not None:
-                raise TypeError(f"cannot assign '{_typename(value)}' as parameter '{name}' (gradloom.nn.Parameter or None expected)")
+                raise TypeError(
+                    f"cannot assign '{typename(value)}' as parameter '{name}' (gradloom.nn.Parameter or None expected)"
+                )
             self.register_parameter(name, value)
         elif isinstance(value, Module):
             self._forget(name, self._modules)
             self._modules[name] = value
         elif name in self._modules:
             if value is not None:
-                raise TypeError(f"cannot assign '{_typename(value)}' as child module '{name}' (gradloom.nn.Module or None expected)")
+                raise TypeError(
+                    f"cannot assign '{typename(value)}' as child module '{name}' (gradloom.nn.Module or None expected)"
+                )
             self._modules[name] = value
         elif isinstance(value, Buffer) or name in self._buffers:
             if value is not None and not isinstance(value, Tensor):
                 raise TypeError(
-                    f"cannot assign '{_typename(value)}' as buffer '{name}' (gradloom.nn.Buffer, gradloom.Tensor or None expected)"
+                    f"cannot assign '{typename(value)}' as buffer '{name}' "
+                    "(gradloom.nn.Buffer, gradloom.Tensor or None expected)"
                 )
             persistent = value.persistent if isinstance(value, Buffer) else name not in self._non_persistent_buffers_set
             self._forget(name, self._buffers)
@@ -169,7 +137,7 @@ class Module:
 
     def __delattr__(self, name: str) -> None:
         if PLACE.graph is not None:
-            self._check_trace(name, None)
+            check_trace(self, name, None)
         STRUCTURE.version += 1
         for members in (self._parameters, self._buffers, self._modules):
             if name in members:
@@ -190,54 +158,23 @@ class Module:
                 del members[name]
         self._non_persistent_buffers_set.discard(name)
 
-    def _check_trace(self, name: str, value: Any) -> None:
-        """While a function is compiled only slots may be set: a compiled step does not run this line again."""
-        state = self.__dict__
-        if "_parameters" not in state or self._traced_in is not None and self._traced_in is PLACE.graph:
-            return  # made inside the function, as a loss may be
-        if isinstance(value, Tensor) and (self._buffers.get(name) is not None or self._parameters.get(name) is not None):
-            return
-        if name == "training" and value is self.training:
-            return
-        path = PLACE.paths.get(id(self)) or PLACE.scope
-        raise TraceError(
-            explain(
-                f"the attribute '{name}' of a module was {'deleted' if value is None and name not in state else 'set'} inside a "
-                "compiled function, which would happen once and not at each call",
-                expected="only parameters and buffers that exist already are given new Tensors there",
-                given=f"{path + '.' if path else ''}{name} = {_short(value)}",
-                where=f"in {_place(path, self)}\n{user_frame()}",
-                do=f"register it with register_buffer('{name}', tensor) and give it a Tensor, or set it outside of the function",
-            )
-        )
-
-    def _check_name(self, kind: str, name: Any, members: Any) -> None:
-        if "_parameters" not in self.__dict__:
-            raise AttributeError(f"cannot assign {kind} before Module.__init__() call")
-        if not isinstance(name, str):
-            raise TypeError(f"{kind} name should be a string. Got {_typename(name)}")
-        if "." in name:
-            raise KeyError(f'{kind} name can\'t contain "."' + (f", got: {name}" if kind == "module" else ""))
-        if name == "":
-            raise KeyError(f'{kind} name can\'t be empty string ""')
-        if hasattr(self, name) and name not in members:
-            raise KeyError(f"attribute '{name}' already exists")
-
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Adds a parameter, or None to reserve its name."""
-        self._check_name("parameter", name, self.__dict__.get("_parameters"))
+        check_name(self, "parameter", name, self.__dict__.get("_parameters"))
         if param is not None:
             if not isinstance(param, Parameter):
                 raise TypeError(
-                    f"cannot assign '{_typename(param)}' object to parameter '{name}' (gradloom.nn.Parameter or None required)"
+                    f"cannot assign '{typename(param)}' object to parameter '{name}' "
+                    "(gradloom.nn.Parameter or None required)"
                 )
             if not param.is_leaf:
                 raise ValueError(
-                    f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be created explicitly. To express "
-                    f"'{name}' as a function of another Tensor, compute the value in the forward() method."
+                    f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be created "
+                    f"explicitly. To express '{name}' as a function of another Tensor, compute the value in the "
+                    "forward() method."
                 )
         if PLACE.graph is not None:
-            self._check_trace(name, param)
+            check_trace(self, name, param)
         self._parameters[name] = param
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
@@ -248,11 +185,13 @@ class Module:
             tensor: The Tensor, or None to reserve the name.
             persistent: It is part of `state_dict`.
         """
-        self._check_name("buffer", name, self.__dict__.get("_buffers"))
+        check_name(self, "buffer", name, self.__dict__.get("_buffers"))
         if tensor is not None and not isinstance(tensor, Tensor):
-            raise TypeError(f"cannot assign '{_typename(tensor)}' object to buffer '{name}' (gradloom Tensor or None required)")
+            raise TypeError(
+                f"cannot assign '{typename(tensor)}' object to buffer '{name}' (gradloom Tensor or None required)"
+            )
         if PLACE.graph is not None:
-            self._check_trace(name, tensor)
+            check_trace(self, name, tensor)
         self._buffers[name] = tensor
         if persistent:
             self._non_persistent_buffers_set.discard(name)
@@ -262,10 +201,10 @@ class Module:
     def register_module(self, name: str, module: Module | None) -> None:
         """Adds a child module, or None to reserve its name."""
         if module is not None and not isinstance(module, Module):
-            raise TypeError(f"{_typename(module)} is not a Module subclass")
-        self._check_name("module", name, self.__dict__.get("_modules"))
+            raise TypeError(f"{typename(module)} is not a Module subclass")
+        check_name(self, "module", name, self.__dict__.get("_modules"))
         if PLACE.graph is not None:
-            self._check_trace(name, module)
+            check_trace(self, name, module)
         self._modules[name] = module
 
     add_module = register_module
@@ -323,7 +262,7 @@ class Module:
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Parameter]]:
-        """(path, parameter), as in `state_dict`; a parameter that is shared comes once unless `remove_duplicate` is False."""
+        """(path, parameter), as in `state_dict`; one that is shared comes once unless `remove_duplicate` is False."""
         return self._named("_parameters", prefix, recurse, remove_duplicate)
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
@@ -340,7 +279,7 @@ class Module:
     # What compiled steps ask; see `graph.slots`.
 
     def __jit_slots__(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-        """(prefix + path, Tensor) of all that a compiled step reads at each call: parameters and buffers, under all their names."""
+        """(prefix + path, Tensor) of what a compiled step reads at each call: parameters, buffers; by all names."""
         for kind in ("_parameters", "_buffers"):
             for path, t in self._named(kind, "", True, False):
                 yield prefix + path, t
@@ -444,8 +383,10 @@ class Module:
 
     # --------------------------------------------------------------------------------------- dtypes and backends
 
-    def to(self, *args: Any, dtype: Any = None, device: Any = None, backend: Any = None, non_blocking: bool = False) -> Self:
-        """Moves all parameters and buffers to a float dtype, a device or a backend, in place. Integers keep their dtype.
+    def to(
+        self, *args: Any, dtype: Any = None, device: Any = None, backend: Any = None, non_blocking: bool = False
+    ) -> Self:
+        """Moves all parameters and buffers to a float dtype, a device or a backend, in place. Integers keep theirs.
 
         Args:
             args: A dtype, a device, a device and a dtype, or a Tensor whose dtype and backend are taken.
@@ -514,7 +455,9 @@ class Module:
 
     # ------------------------------------------------------------------------------------------------------ state
 
-    def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> dict[str, Any]:
+    def state_dict(
+        self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False
+    ) -> dict[str, Any]:
         """Parameters and persistent buffers by path: detached Tensors that share the module's memory, as in PyTorch.
 
         Args:
@@ -523,13 +466,14 @@ class Module:
             keep_vars: Give the parameters themselves.
         """
         if args:
-            destination, prefix, keep_vars = (*args, *(destination, prefix, keep_vars)[len(args) :])
+            given: list[Any] = [*args, *(destination, prefix, keep_vars)[len(args) :]]
+            destination, prefix, keep_vars = given
         found: dict[str, Any] = OrderedDict() if destination is None else destination
         for name, t in (*self._parameters.items(), *self._buffers.items()):
             if t is not None and name not in self._non_persistent_buffers_set:
                 found[prefix + name] = t if keep_vars else t.detach()
-        if type(self).get_extra_state is not Module.get_extra_state:
-            found[prefix + _EXTRA_STATE] = self.get_extra_state()
+        if not hasattr(type(self).get_extra_state, "undefined"):
+            found[prefix + EXTRA_STATE] = self.get_extra_state()
         for name, module in self._modules.items():
             if module is not None:
                 module.state_dict(destination=found, prefix=f"{prefix}{name}.", keep_vars=keep_vars)
@@ -543,13 +487,17 @@ class Module:
         """Takes over what `get_extra_state` gave; a subclass defines it."""
         raise RuntimeError("Reached a code path in Module.set_extra_state() that should never be called.")
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> _IncompatibleKeys:
+    get_extra_state.undefined = set_extra_state.undefined = True  # type: ignore[attr-defined]
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> IncompatibleKeys:
         """Takes over parameters and buffers. When it raises, nothing was changed.
 
         Args:
             state_dict: Tensors, NumPy arrays or arrays of any engine by path; cast and moved to where the module's are.
             strict: The keys have to be those of `self.state_dict()`.
-            assign: Make the given Tensors the module's own (their dtype and backend included) rather than copy their elements.
+            assign: Make the given Tensors the module's own, with their dtype and backend, rather than copy elements.
 
         Returns:
             A namedtuple of `missing_keys` and `unexpected_keys`.
@@ -557,51 +505,7 @@ class Module:
         Raises:
             ShapeError: Keys are missing or unexpected (if strict), or shapes differ; the message lists all of them.
         """
-        if not isinstance(state_dict, Mapping):
-            raise TypeError(f"Expected state_dict to be dict-like, got {type(state_dict)}.")
-        missing: list[str] = []
-        errors: list[str] = []
-        known: set[str] = set()
-        changes: list[tuple] = []
-        for path, module in self.named_modules(remove_duplicate=False):
-            prefix = path + "." if path else ""
-            for name, t in (*module._parameters.items(), *module._buffers.items()):
-                if t is None or name in module._non_persistent_buffers_set:
-                    continue
-                key = prefix + name
-                known.add(key)
-                if key in state_dict:
-                    new = _loadable(key, state_dict[key], t, assign, errors)
-                    if new is not None:
-                        changes.append((module, name, t, new))
-                else:
-                    missing.append(key)
-            if type(module).set_extra_state is not Module.set_extra_state:
-                key = prefix + _EXTRA_STATE
-                known.add(key)
-                if key in state_dict:
-                    changes.append((module, None, None, state_dict[key]))
-                else:
-                    missing.append(key)
-        unexpected = [key for key in state_dict if key not in known] if strict else []
-        missing = missing if strict else []
-        if missing:
-            errors.insert(0, "Missing key(s) in state_dict: {}. ".format(", ".join(f'"{k}"' for k in missing)))
-        if unexpected:
-            errors.insert(0, "Unexpected key(s) in state_dict: {}. ".format(", ".join(f'"{k}"' for k in unexpected)))
-        if errors:
-            raise ShapeError(
-                "Error(s) in loading state_dict for {}:\n\t{}".format(type(self).__name__, "\n\t".join(errors))
-            )
-        with no_grad():
-            for module, name, t, new in changes:
-                if name is None:
-                    module.set_extra_state(new)
-                elif assign:
-                    setattr(module, name, new)
-                else:
-                    replaced(t, new)
-        return _IncompatibleKeys(missing, unexpected)
+        return load(self, state_dict, strict, assign)
 
     # ------------------------------------------------------------------------------------------------------ hooks
 
@@ -680,53 +584,3 @@ def _is_sizes(value: Any) -> bool:
 def indented(text: str) -> str:
     """The text with all but its first line moved in."""
     return text.replace("\n", "\n  ")
-
-
-def _loadable(key: str, value: Any, t: Tensor, assign: bool, errors: list[str]) -> Tensor | None:
-    """The value as it is to be loaded into t; None, with a line in errors, where it does not fit."""
-    if not isinstance(value, Tensor) and (not hasattr(value, "shape") or kind_of(type(value)) is None):
-        errors.append(
-            f'While copying the parameter named "{key}", expected a Tensor or an array from checkpoint but received {type(value)}'
-        )
-        return None
-    shape = tuple(value.shape)
-    if not t.ndim and shape == (1,):
-        value, shape = value[0], ()
-    if shape != tuple(t.shape):
-        errors.append(
-            f"size mismatch for {key}: copying a param with shape {_size(shape)} from checkpoint, the shape in current model is "
-            f"{_size(t.shape)}."
-        )
-        return None
-    try:
-        if not assign:
-            # A copy: an optimizer may write into the parameter's array, and the checkpoint keeps its own.
-            return wrap(as_array(value, t.dtype, backend_name(t), copy=True))
-        if isinstance(t, Parameter):
-            if isinstance(value, Parameter):
-                return value.requires_grad_(t.requires_grad)  # type: ignore[return-value]
-            return Parameter(value, requires_grad=t.requires_grad)
-        return value if isinstance(value, Tensor) else wrap(as_array(value))
-    except Exception as error:
-        errors.append(
-            f'While copying the parameter named "{key}", whose dimensions in the model are {_size(t.shape)} and whose dimensions in '
-            f"the checkpoint are {_size(shape)}, an exception occurred : {error.args}."
-        )
-        return None
-
-
-def _size(shape: Any) -> str:
-    return f"gradloom.Size({list(shape)})"
-
-
-def _typename(value: Any) -> str:
-    t = type(value)
-    return t.__name__ if t.__module__ == "builtins" else f"{t.__module__}.{t.__qualname__}"
-
-
-def _short(value: Any) -> str:
-    return f"a Tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else f"{value!r:.60}"
-
-
-def _place(path: str, module: Module) -> str:
-    return f"module {path} ({module._get_name()})" if path else f"module {module._get_name()}"

@@ -74,7 +74,7 @@ class Buffer(Tensor):
 
 
 def rebind(t: Tensor, array: Any) -> None:
-    """Gives a leaf a native array of its own, of any dtype or engine; other Tensors that shared its memory keep that."""
+    """Gives a leaf a native array of its own, of any dtype or engine; Tensors that shared its memory keep that."""
     t._cell = t._base = t._lens = None
     t._array = array
     t._version += 1

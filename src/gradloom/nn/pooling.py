@@ -72,8 +72,8 @@ class _AvgPool(Module):
     divisor_override: int | None = None
 
     def __init__(
-        self, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True,
-        divisor_override: int | None = None,
+        self, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+        count_include_pad: bool = True, divisor_override: int | None = None,
     ):  # fmt: skip
         super().__init__()
         self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
@@ -96,7 +96,12 @@ class AvgPool1d(_AvgPool):
     _axes = 1
 
     def __init__(
-        self, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
     ):
         stride = kernel_size if stride is None else stride
         super().__init__(F.each(kernel_size, 1), F.each(stride, 1), F.each(padding, 1), ceil_mode, count_include_pad)

@@ -114,7 +114,9 @@ def _from_numpy(array: np.ndarray, wanted: DType | None, chosen: Backend, copy: 
     if wanted is not None and wanted is not own:
         if chosen.name == "numpy":
             return array.astype(chosen.native_dtype(wanted))
-        if own.itemsize == 8 and own.kind == "float":  # an engine without float64 is to see the array in the dtype it is to have
+        if (
+            own.itemsize == 8 and own.kind == "float"
+        ):  # an engine without float64 is to see the array in the dtype it is to have
             array, own, copy = array.astype(np.float32 if wanted.kind == "float" else "int64"), wanted, False
     native = array.copy() if copy or not array.flags.c_contiguous else array
     return chosen.from_numpy(native, wanted or own)
@@ -134,7 +136,13 @@ def _from_engine(array: Any, kind: Any, wanted: DType | None, chosen: Backend, c
             raise TypeError("dtype changed")
         if copy:
             moved = type(chosen).copy(moved)
-    except (TypeError, ValueError, RuntimeError, BufferError, AttributeError):  # no DLPack for this pair, dtype or device
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+        BufferError,
+        AttributeError,
+    ):  # no DLPack for this pair, dtype or device
         return _from_numpy(own.to_numpy(array), wanted, chosen, copy)
     if wanted is not None and wanted is not kind.dtype(moved):
         moved = type(chosen).xp.astype(moved, dtype=wanted)
@@ -154,7 +162,9 @@ def _from_python(data: Any, wanted: DType | None, chosen: Backend) -> tuple[np.n
     try:
         array = np.array(leaves, dtype=host).reshape(shape)
     except OverflowError as error:
-        raise DTypeError(explain(f"value cannot be converted to type {found.name} without overflow", given=error)) from None
+        raise DTypeError(
+            explain(f"value cannot be converted to type {found.name} without overflow", given=error)
+        ) from None
     return (array.astype(np.float32) if found.name == "bfloat16" else array), found
 
 

@@ -31,7 +31,9 @@ Generator = random.Generator
 default_generator = Generator(0)
 
 
-def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, *, backend: Any = None) -> Any:
+def tensor(
+    data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, *, backend: Any = None
+) -> Any:
     """A Tensor with a copy of the data, and without history.
 
     Args:
@@ -97,7 +99,13 @@ def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool
 
 
 def full(
-    size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, backend: Any = None
+    size: Any,
+    fill_value: Any,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    backend: Any = None,
 ) -> Any:
     """A Tensor whose elements are all `fill_value`, a number, whose kind gives the dtype unless one is given.
 
@@ -113,7 +121,13 @@ def full(
 
 
 def eye(
-    n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, backend: Any = None
+    n: int,
+    m: int | None = None,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    backend: Any = None,
 ) -> Any:
     """An (n, m) or (n, n) matrix with ones on the diagonal and zeros elsewhere."""
     return _filled("eye", {"n": int(n), "m": None if m is None else int(m)}, dtype, device, requires_grad, backend)
@@ -139,7 +153,10 @@ def arange(
         raise OptionError(explain("arange: step must be nonzero", given=f"step={step}"))
     if (end - start) * step < 0:
         raise OptionError(
-            explain("arange: upper bound and lower bound inconsistent with step sign", given=f"start={start}, end={end}, step={step}")
+            explain(
+                "arange: upper bound and lower bound inconsistent with step sign",
+                given=f"start={start}, end={end}, step={step}",
+            )
         )
     if dtype is None and not any(isinstance(v, float) for v in (start, end, step)):
         dtype = int64
@@ -151,7 +168,14 @@ def arange(
 
 
 def linspace(
-    start: float, end: float, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, backend: Any = None
+    start: float,
+    end: float,
+    steps: int,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    backend: Any = None,
 ) -> Any:
     """`steps` numbers from start to end, both included, evenly spaced."""
     if steps < 0:
@@ -160,23 +184,35 @@ def linspace(
     return _made(chosen.from_numpy(_host(np.linspace(float(start), float(end), steps), found), found), requires_grad)
 
 
-def zeros_like(input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, backend: Any = None) -> Any:
+def zeros_like(
+    input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, backend: Any = None
+) -> Any:
     """Zeros of the shape of a Tensor, and of its dtype, backend and device unless given."""
     return full_like(input, 0, dtype=dtype, device=device, requires_grad=requires_grad, backend=backend)
 
 
-def ones_like(input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, backend: Any = None) -> Any:
+def ones_like(
+    input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, backend: Any = None
+) -> Any:
     """Ones of the shape of a Tensor, and of its dtype, backend and device unless given."""
     return full_like(input, 1, dtype=dtype, device=device, requires_grad=requires_grad, backend=backend)
 
 
-def empty_like(input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, backend: Any = None) -> Any:
+def empty_like(
+    input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, backend: Any = None
+) -> Any:
     """A Tensor like another one whose values nobody should rely on; they are zeros."""
     return full_like(input, 0, dtype=dtype, device=device, requires_grad=requires_grad, backend=backend)
 
 
 def full_like(
-    input: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, backend: Any = None
+    input: Any,
+    fill_value: Any,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    backend: Any = None,
 ) -> Any:
     """A Tensor of the shape of another one, and of its dtype, backend and device unless given, filled with a number."""
     t = as_tensor(input)
@@ -204,8 +240,10 @@ def manual_seed(seed: int) -> Generator:
 
     Example:
         >>> import gradloom as gl
-        >>> _ = gl.manual_seed(0); a = gl.rand(2)
-        >>> _ = gl.manual_seed(0); b = gl.rand(2)
+        >>> _ = gl.manual_seed(0)
+        ... a = gl.rand(2)
+        >>> _ = gl.manual_seed(0)
+        ... b = gl.rand(2)
         >>> bool((a == b).all())
         True
     """
@@ -273,12 +311,16 @@ def rand_like(input: Any, *, generator: Generator | None = None, dtype: Any = No
     return _random_like("uniform", input, generator, dtype, requires_grad)
 
 
-def randn_like(input: Any, *, generator: Generator | None = None, dtype: Any = None, requires_grad: bool = False) -> Any:
+def randn_like(
+    input: Any, *, generator: Generator | None = None, dtype: Any = None, requires_grad: bool = False
+) -> Any:
     """Normal random numbers of mean 0 and standard deviation 1, in the shape, dtype and backend of a Tensor."""
     return _random_like("normal", input, generator, dtype, requires_grad)
 
 
-def randint_like(input: Any, low: int, high: int | None = None, *, generator: Generator | None = None, dtype: Any = None) -> Any:
+def randint_like(
+    input: Any, low: int, high: int | None = None, *, generator: Generator | None = None, dtype: Any = None
+) -> Any:
     """Random integers in [low, high), or [0, low), in the shape, dtype and backend of a Tensor."""
     t = as_tensor(input)
     low, high = (0, low) if high is None else (low, high)
@@ -293,8 +335,12 @@ def bernoulli(input: Any, *, generator: Generator | None = None) -> Any:
     """
     t = as_tensor(input)
     p = t.detach().numpy()
-    if p.size and not (0 <= float(p.min()) and float(p.max()) <= 1):
-        raise OptionError(explain("bernoulli: the elements are probabilities", expected="0 <= p <= 1", given=f"{p.min()} ... {p.max()}"))
+    if p.size and not (float(p.min()) >= 0 and float(p.max()) <= 1):
+        raise OptionError(
+            explain(
+                "bernoulli: the elements are probabilities", expected="0 <= p <= 1", given=f"{p.min()} ... {p.max()}"
+            )
+        )
     hits = draw("uniform", generator, tuple(t.shape), dtype=float64) < p.astype(np.float64)
     return wrap(as_array(hits, t.dtype, t.backend, False))
 
@@ -308,7 +354,9 @@ def normal(
     if not given:
         if size is None:
             raise TypeError("normal() needs a size where mean and std are numbers")
-        return _random("normal", sizes((size,)), (float(mean), float(std)), generator, dtype, device, requires_grad, backend)
+        return _random(
+            "normal", sizes((size,)), (float(mean), float(std)), generator, dtype, device, requires_grad, backend
+        )
     shape = np.broadcast_shapes(*(tuple(t.shape) for t in given))
     z = _random("normal", shape, (0.0, 1.0), generator, dtype or given[0].dtype, device, False, given[0].backend)
     return (mean + std * z).detach()

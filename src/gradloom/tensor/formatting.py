@@ -27,7 +27,10 @@ OPTIONS = PrintOptions()
 
 
 def set_printoptions(
-    precision: int | None = None, threshold: int | None = None, edgeitems: int | None = None, linewidth: int | None = None
+    precision: int | None = None,
+    threshold: int | None = None,
+    edgeitems: int | None = None,
+    linewidth: int | None = None,
 ) -> None:
     """Sets how Tensors are printed; what is None stays.
 
@@ -52,7 +55,9 @@ def set_printoptions(
         if value is None:
             continue
         if isinstance(value, bool) or (not isinstance(value, int) and value != math.inf) or value < 0:
-            raise OptionError(explain(f"{name} is a number of characters or elements", expected="an int >= 0", given=value))
+            raise OptionError(
+                explain(f"{name} is a number of characters or elements", expected="an int >= 0", given=value)
+            )
         setattr(OPTIONS, name, value)
 
 

@@ -18,18 +18,7 @@ from .arrays import as_array, axis, wrap
 from .methods import Methods
 
 # Methods that are functions too, `f(input, ...)`.
-_NAMES = """
-    abs absolute neg negative sign square sqrt rsqrt reciprocal exp expm1 exp2 log log1p log2 log10 sin cos tan sinh cosh tanh
-    asin acos atan asinh acosh atanh arcsin arccos arctan arcsinh arccosh arctanh sigmoid erf erfc erfinv relu floor ceil trunc fix
-    frac round isnan isinf isfinite logical_not bitwise_not add sub subtract mul multiply div divide true_divide floor_divide
-    remainder pow maximum minimum atan2 arctan2 logaddexp eq ne not_equal lt less le less_equal gt greater ge greater_equal
-    logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor clamp clip clamp_min clamp_max lerp addcmul addcdiv
-    masked_fill isclose allclose equal sum mean prod amax amin max min argmax argmin any all var std norm logsumexp softmax
-    log_softmax cumsum cumprod sort argsort topk diff matmul mm mv dot inner bmm outer addmm trace reshape flatten ravel unflatten
-    permute transpose swapaxes swapdims movedim moveaxis t squeeze unsqueeze broadcast_to narrow select split chunk unbind tile
-    repeat_interleave flip roll tril triu diagonal gather take_along_dim index_select index_add index_copy index_fill scatter
-    scatter_add nonzero masked_select clone numel
-""".split()
+_NAMES = ["abs", "absolute", "neg", "negative", "sign", "square", "sqrt", "rsqrt", "reciprocal", "exp", "expm1", "exp2", "log", "log1p", "log2", "log10", "sin", "cos", "tan", "sinh", "cosh", "tanh", "asin", "acos", "atan", "asinh", "acosh", "atanh", "arcsin", "arccos", "arctan", "arcsinh", "arccosh", "arctanh", "sigmoid", "erf", "erfc", "erfinv", "relu", "floor", "ceil", "trunc", "fix", "frac", "round", "isnan", "isinf", "isfinite", "logical_not", "bitwise_not", "add", "sub", "subtract", "mul", "multiply", "div", "divide", "true_divide", "floor_divide", "remainder", "pow", "maximum", "minimum", "atan2", "arctan2", "logaddexp", "eq", "ne", "not_equal", "lt", "less", "le", "less_equal", "gt", "greater", "ge", "greater_equal", "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor", "clamp", "clip", "clamp_min", "clamp_max", "lerp", "addcmul", "addcdiv", "masked_fill", "isclose", "allclose", "equal", "sum", "mean", "prod", "amax", "amin", "max", "min", "argmax", "argmin", "any", "all", "var", "std", "norm", "logsumexp", "softmax", "log_softmax", "cumsum", "cumprod", "sort", "argsort", "topk", "diff", "matmul", "mm", "mv", "dot", "inner", "bmm", "outer", "addmm", "trace", "reshape", "flatten", "ravel", "unflatten", "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "squeeze", "unsqueeze", "broadcast_to", "narrow", "select", "split", "chunk", "unbind", "tile", "repeat_interleave", "flip", "roll", "tril", "triu", "diagonal", "gather", "take_along_dim", "index_select", "index_add", "index_copy", "index_fill", "scatter", "scatter_add", "nonzero", "masked_select", "clone", "numel"]
 
 __all__ = [
     *_NAMES, "cat", "concat", "concatenate", "stack", "hstack", "vstack", "where", "einsum", "meshgrid", "broadcast_tensors",
@@ -91,8 +80,19 @@ def cat(tensors: Any, dim: int = 0, *, axis: int | None = None) -> Any:
     for i, t in enumerate(kept):
         a, b = list(kept[0].shape), list(t.shape)
         if not a or len(a) != len(b) or a[:d] + a[d + 1 :] != b[:d] + b[d + 1 :]:
-            what = "zero-dimensional Tensors cannot be concatenated" if not a else f"Sizes of tensors must match except in dimension {d}"
-            raise ShapeError(explain(what, expected=f"{a} but for dimension {d}", given=f"{b} for Tensor number {i}", do="use stack" if not a else None))
+            what = (
+                "zero-dimensional Tensors cannot be concatenated"
+                if not a
+                else f"Sizes of tensors must match except in dimension {d}"
+            )
+            raise ShapeError(
+                explain(
+                    what,
+                    expected=f"{a} but for dimension {d}",
+                    given=f"{b} for Tensor number {i}",
+                    do="use stack" if not a else None,
+                )
+            )
     return ops.concat(*kept, axis=d)
 
 
@@ -106,7 +106,9 @@ def stack(tensors: Any, dim: int = 0, *, axis: int | None = None) -> Any:
     shape = list(found[0].shape)
     for i, t in enumerate(found):
         if list(t.shape) != shape:
-            raise ShapeError(f"stack expects each tensor to be equal size, but got {shape} at entry 0 and {list(t.shape)} at entry {i}")
+            raise ShapeError(
+                f"stack expects each tensor to be equal size, but got {shape} at entry 0 and {list(t.shape)} at entry {i}"
+            )
     return ops.stack(*found, axis=_axis(dim if axis is None else axis, len(shape) + 1))
 
 
@@ -145,7 +147,10 @@ def einsum(equation: str, *operands: Any) -> Any:
         raise ShapeError(f"einsum: the equation has {len(terms)} operands, {len(tensors)} are given")
     if "..." in equation:
         free = iter(c for c in string.ascii_letters if c not in equation)
-        counts = [t.ndim - len(term.replace("...", "")) if "..." in term else 0 for term, t in zip(terms, tensors, strict=True)]
+        counts = [
+            t.ndim - len(term.replace("...", "")) if "..." in term else 0
+            for term, t in zip(terms, tensors, strict=True)
+        ]
         letters = [next(free) for _ in range(builtins.max(counts))]
         spread: dict[str, int] = {}
         for i, (term, n) in enumerate(zip(terms, counts, strict=True)):
@@ -153,7 +158,12 @@ def einsum(equation: str, *operands: Any) -> Any:
             terms[i] = term.replace("...", "".join(own))
             if n:
                 at = term.index("...")
-                spread.update({c: builtins.max(spread.get(c, 1), s) for c, s in zip(own, tensors[i].shape[at : at + n], strict=True)})
+                spread.update(
+                    {
+                        c: builtins.max(spread.get(c, 1), s)
+                        for c, s in zip(own, tensors[i].shape[at : at + n], strict=True)
+                    }
+                )
         for i, (term, t) in enumerate(zip(terms, tensors, strict=True)):  # engines do not broadcast named dimensions
             ones = [c in spread and spread[c] != s for c, s in zip(term, t.shape, strict=True)]
             if any_(ones):

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..ops.namespace import INDEX
 from ..errors import IndexOutOfRangeError
+from ..ops.namespace import INDEX
 from ..ops.op import SCALARS, kind_of
 from . import tape
 from .arrays import as_array, backend_name, cast, known, wrap

@@ -40,7 +40,9 @@ def store(t: Any, value: Any) -> Any:
     mine, other = t.dtype, value.dtype
     if other is not mine:
         if _CATEGORY[other.kind] > _CATEGORY[mine.kind]:
-            raise DTypeError(f"result type {torch_name(other)} can't be cast to the desired output type {torch_name(mine)}")
+            raise DTypeError(
+                f"result type {torch_name(other)} can't be cast to the desired output type {torch_name(mine)}"
+            )
         value = cast(value, mine)
     elif value is t:
         return t
@@ -96,7 +98,13 @@ class InPlace:
     add_, sub_, mul_, div_ = _from("add"), _from("sub"), _from("mul"), _from("div")
     subtract_, multiply_, divide_, true_divide_ = sub_, mul_, div_, div_
     floor_divide_, remainder_, pow_ = _from("floor_divide"), _from("remainder"), _from("pow")
-    neg_, abs_, sign_, reciprocal_, square_ = _from("neg"), _from("abs"), _from("sign"), _from("reciprocal"), _from("square")
+    neg_, abs_, sign_, reciprocal_, square_ = (
+        _from("neg"),
+        _from("abs"),
+        _from("sign"),
+        _from("reciprocal"),
+        _from("square"),
+    )
     negative_ = neg_
     sqrt_, rsqrt_, exp_, log_, expm1_, log1p_ = (_from(n) for n in ("sqrt", "rsqrt", "exp", "log", "expm1", "log1p"))
     sin_, cos_, tan_, tanh_, sigmoid_, erf_ = (_from(n) for n in ("sin", "cos", "tan", "tanh", "sigmoid", "erf"))
@@ -123,7 +131,9 @@ class InPlace:
     def fill_(self, value: Any) -> Any:
         """Sets all elements to a number or a Tensor of one element."""
         if isinstance(value, tape.Tensor) and value.ndim:
-            raise ShapeError(f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions.")
+            raise ShapeError(
+                f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions."
+            )
         return replaced(self, value)
 
     def copy_(self, src: Any, non_blocking: bool = False) -> Any:
@@ -169,6 +179,8 @@ class InPlace:
 
 def _drawn(t: Any, kind: str, generator: Any, a: float, b: float) -> Any:
     if t.dtype.kind != "float":
-        raise DTypeError(explain(f"{kind}_ fills Tensors of a float dtype", given=t.dtype, do="use random_ for integers"))
+        raise DTypeError(
+            explain(f"{kind}_ fills Tensors of a float dtype", given=t.dtype, do="use random_ for integers")
+        )
     values = draw(kind, generator, tuple(t.shape), a, b, dtype=float32 if t.dtype.itemsize < 4 else t.dtype)
     return replaced(t, wrap(as_array(values, t.dtype, backend_name(t), False)))

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections import namedtuple
 from collections.abc import Callable
@@ -13,12 +12,11 @@ from typing import Any
 
 from .. import ops
 from ..dtypes import default_dtype
-from ..errors import DTypeError, GradientError, OptionError, ShapeError, explain
+from ..errors import DTypeError, OptionError, ShapeError, explain
 from . import tape
-from .arrays import axes, axis, wrap
+from .arrays import axes, axis
 from .inplace import InPlace, torch_name
 from .shaping import Shaping, named
-
 
 Extreme = namedtuple("Extreme", ("values", "indices"))  # what max(dim), min(dim), sort and topk give
 Extreme.__doc__ = "Values, and the indices where they were along the dimension."
@@ -101,8 +99,14 @@ class Methods(Shaping, InPlace):
         if rounding_mode == "floor":
             return ops.floor_divide(self, other)
         if rounding_mode != "trunc":
-            raise OptionError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'")
-        if self.dtype.kind == "float" or isinstance(other, float) or (isinstance(other, tape.Tensor) and other.dtype.kind == "float"):
+            raise OptionError(
+                f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'"
+            )
+        if (
+            self.dtype.kind == "float"
+            or isinstance(other, float)
+            or (isinstance(other, tape.Tensor) and other.dtype.kind == "float")
+        ):
             return ops.trunc(ops.divide(self, other))
         down = ops.floor_divide(self, other)  # floor, one too low where signs differ and something is left
         return down + ops.logical_and(ops.remainder(self, other) != 0, down < 0).to(down.dtype)
@@ -176,10 +180,14 @@ class Methods(Shaping, InPlace):
     def masked_fill(self, mask: Any, value: Any) -> Any:
         """The elements with `value`, a number or 0-d Tensor, where the mask (bool) holds; the dtype stays."""
         if mask.dtype.kind != "bool":
-            raise DTypeError(f"masked_fill_ only supports boolean masks, but got mask with dtype {torch_name(mask.dtype)}")
+            raise DTypeError(
+                f"masked_fill_ only supports boolean masks, but got mask with dtype {torch_name(mask.dtype)}"
+            )
         if isinstance(value, tape.Tensor):
             if value.ndim:
-                raise ShapeError(f"masked_fill_ only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s).")
+                raise ShapeError(
+                    f"masked_fill_ only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s)."
+                )
             return ops.where(mask, value.to(self.dtype), self)
         if self.dtype.kind != "float":
             value = bool(value) if self.dtype.kind == "bool" else int(value)
@@ -194,7 +202,9 @@ class Methods(Shaping, InPlace):
             if equal_nan:
                 close = ops.logical_or(close, ops.logical_and(ops.isnan(self), ops.isnan(other)))
             return close
-        return ops.less_equal(ops.abs(self - other), atol + rtol * ops.abs(other)) if self.dtype.kind != "bool" else close
+        return (
+            ops.less_equal(ops.abs(self - other), atol + rtol * ops.abs(other)) if self.dtype.kind != "bool" else close
+        )
 
     def allclose(self, other: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
         """Whether all elements are close, see `isclose`."""
@@ -284,16 +294,22 @@ class Methods(Shaping, InPlace):
         return ops.all(self, axis=axes(dim, self.ndim), keepdims=keepdim)
 
     @named
-    def var(self, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None) -> Any:
+    def var(
+        self, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
+    ) -> Any:
         """The variance: squared differences from the mean over n - correction (default 1; 0 with `unbiased=False`)."""
         dim, correction = _corrected(self, "var", dim, unbiased, correction)
         return ops.var(self, axis=dim, correction=correction, keepdims=keepdim)
 
     @named
-    def std(self, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None) -> Any:
+    def std(
+        self, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
+    ) -> Any:
         """The root of the variance, see `var`; the gradient where it is 0 is 0."""
         dim, correction = _corrected(self, "std", dim, unbiased, correction)
-        count = math.prod(self.shape[d] for d in ((dim,) if isinstance(dim, int) else range(self.ndim) if dim is None else dim))
+        count = math.prod(
+            self.shape[d] for d in ((dim,) if isinstance(dim, int) else range(self.ndim) if dim is None else dim)
+        )
         spread = ops.norm(self - ops.mean(self, axis=dim, keepdims=True), axis=dim, keepdims=keepdim)
         free = count - correction
         return spread / math.sqrt(free) if free > 0 else spread * math.inf * 0.0
@@ -362,7 +378,11 @@ class Methods(Shaping, InPlace):
         def run(x, d):
             if not 0 <= k <= x.shape[d]:
                 raise ShapeError(
-                    explain("selected index k out of range", expected=f"0 <= k <= {x.shape[d]}, the size of dimension {d}", given=f"k={k}")
+                    explain(
+                        "selected index k out of range",
+                        expected=f"0 <= k <= {x.shape[d]}, the size of dimension {d}",
+                        given=f"k={k}",
+                    )
                 )
             order = ops.argsort(x, axis=d, descending=largest).narrow(d, 0, k).clone()
             return Extreme(ops.take_along_axis(x, order, axis=d), order)
@@ -408,7 +428,9 @@ class Methods(Shaping, InPlace):
     def bmm(self, mat2: Any) -> Any:
         """The products of two batches of matrices, (b, m, k) and (b, k, n)."""
         if self.ndim != 3 or mat2.ndim != 3 or self.shape[0] != mat2.shape[0]:
-            raise ShapeError(f"bmm takes two batches of matrices of one length, not {list(self.shape)} and {list(mat2.shape)}")
+            raise ShapeError(
+                f"bmm takes two batches of matrices of one length, not {list(self.shape)} and {list(mat2.shape)}"
+            )
         return ops.matmul(self, mat2)
 
     def outer(self, vec2: Any) -> Any:
@@ -448,5 +470,3 @@ def _corrected(x: Any, name: str, dim: Any, unbiased: bool, correction: float | 
         dim, unbiased = None, dim
     floating(x, name)
     return axes(dim, x.ndim), (int(unbiased) if correction is None else correction)
-
-

@@ -132,7 +132,11 @@ class _Writer:
         for k in x:
             if isinstance(k, bool) or not isinstance(k, (str, int)):
                 raise TypeError(
-                    explain("save: a key of a dict is a string or an int", given=f"{k!r} ({type(k).__name__})", where=_place(where))
+                    explain(
+                        "save: a key of a dict is a string or an int",
+                        given=f"{k!r} ({type(k).__name__})",
+                        where=_place(where),
+                    )
                 )
         values = {k: self.encode(v, (*where, k)) for k, v in x.items()}
         if all(isinstance(k, str) and not k.startswith("$") for k in values):
@@ -241,7 +245,9 @@ def load(path: Any, map_location: Any = None, *, backend: Any = None) -> Any:
         FileNotFoundError: There is no such file.
     """
     if map_location is not None and (callable(map_location) or isinstance(map_location, Mapping)):
-        raise OptionError(explain("load: map_location is a device", expected="such as 'cpu' or 'cuda:0'", given=map_location))
+        raise OptionError(
+            explain("load: map_location is a device", expected="such as 'cpu' or 'cuda:0'", given=map_location)
+        )
     if hasattr(path, "read"):
         name, content = "the file", path.read()
     else:
@@ -263,7 +269,9 @@ def load(path: Any, map_location: Any = None, *, backend: Any = None) -> Any:
 class _Damaged(Exception):
     """What is wrong with a file, and what it probably is."""
 
-    def __init__(self, problem: str, do: str = "use another copy; if a program writes to it now, load it when that has ended"):
+    def __init__(
+        self, problem: str, do: str = "use another copy; if a program writes to it now, load it when that has ended"
+    ):
         super().__init__(problem)
         self.do = do
 
@@ -273,18 +281,25 @@ def _reading(name: str) -> Iterator[None]:
     try:
         yield
     except _Damaged as error:
-        raise FileFormatError(explain(f"cannot load {name}: {error}", expected="a file that save() wrote", do=error.do)) from None
+        raise FileFormatError(
+            explain(f"cannot load {name}: {error}", expected="a file that save() wrote", do=error.do)
+        ) from None
     except GradloomError:
         raise
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, OverflowError) as error:
         raise FileFormatError(
-            explain(f"cannot load {name}: it is damaged", expected="a file that save() wrote", given=error, do=_Damaged("").do)
+            explain(
+                f"cannot load {name}: it is damaged",
+                expected="a file that save() wrote",
+                given=error,
+                do=_Damaged("").do,
+            )
         ) from error
 
 
 def _parse(content: bytes) -> tuple[dict, memoryview]:
     """The header's entries, checked, and the data."""
-    if content[:2] == b"PK" or content[:1] == b"\x80":
+    if content[8:9] != b"{" and (content[:2] == b"PK" or content[:1] == b"\x80"):
         raise _Damaged(
             "it is a pickle of PyTorch or Python, which is not read because it can run code",
             "load it with torch.load(path, weights_only=True) where you trust it, and save the result with gradloom.save",
@@ -305,10 +320,14 @@ def _parse(content: bytes) -> tuple[dict, memoryview]:
     if not isinstance(meta, dict) or not all(isinstance(v, str) for v in meta.values()):
         raise _Damaged("its metadata are damaged")
     end = 0
-    for name, entry in sorted(((k, v) for k, v in entries.items() if k != "__metadata__"), key=lambda item: item[1]["data_offsets"]):
+    for name, entry in sorted(
+        ((k, v) for k, v in entries.items() if k != "__metadata__"), key=lambda item: item[1]["data_offsets"]
+    ):
         code, shape, (start, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
         if code not in _DTYPES:
-            raise _Damaged(f"{name} has a dtype that is not known here, {code!r}", "convert it with the program that wrote it")
+            raise _Damaged(
+                f"{name} has a dtype that is not known here, {code!r}", "convert it with the program that wrote it"
+            )
         if any(type(n) is not int or n < 0 for n in (*shape, start, stop)):
             raise _Damaged(f"the entry of {name} in its header is damaged")
         width = 2 if code == "BF16" else np.dtype(_DTYPES[code]).itemsize
@@ -326,7 +345,9 @@ def _check_ours(entries: dict, data: memoryview) -> None:
     if not all(mark in meta for mark in _MARKS) or meta["checksum"] != _checksum(entries, [data]):
         raise _Damaged("its checksum does not fit: bytes of it have changed since it was written")
     if meta["gradloom"] != _VERSION:
-        raise _Damaged(f"it has version {meta['gradloom']} of the format, this is version {_VERSION}", "update gradloom")
+        raise _Damaged(
+            f"it has version {meta['gradloom']} of the format, this is version {_VERSION}", "update gradloom"
+        )
 
 
 def _array(data: memoryview, entry: dict) -> tuple[str, np.ndarray]:

@@ -14,9 +14,9 @@ import numpy as np
 
 from .. import dtypes, ops
 from ..backends.base import backend_of
-from ..ops.namespace import INDEX
 from ..dtypes import dtype as to_dtype
 from ..errors import DTypeError, IndexOutOfRangeError, OptionError, ShapeError, explain
+from ..ops.namespace import INDEX
 from ..ops.op import SCALARS, kind_of
 from . import creation, tape
 from .arrays import as_array, axis, backend_name, cast, engine, infer, known, sizes, wrap
@@ -53,7 +53,10 @@ class Shaping:
         """
         if len(shape) == 1 and not isinstance(shape[0], (tuple, list)) and not hasattr(shape[0], "__index__"):
             raise OptionError(
-                explain("view(dtype) is not supported", do="convert the elements with to(dtype), or their bits in NumPy: t.numpy().view(...)")
+                explain(
+                    "view(dtype) is not supported",
+                    do="convert the elements with to(dtype), or their bits in NumPy: t.numpy().view(...)",
+                )
             )
         new = infer(sizes(shape), self.numel())
         if self._base is not None and view_strides(tuple(self.shape), strides_of(self), new) is None:
@@ -133,7 +136,9 @@ class Shaping:
         src = [axis(d, self.ndim) for d in (source if isinstance(source, (tuple, list)) else (source,))]
         dst = [axis(d, self.ndim) for d in (destination if isinstance(destination, (tuple, list)) else (destination,))]
         if len(set(src)) != len(src) or len(set(dst)) != len(dst) or len(src) != len(dst):
-            raise ShapeError(f"movedim: source {src} and destination {dst} must be distinct dimensions, as many of each")
+            raise ShapeError(
+                f"movedim: source {src} and destination {dst} must be distinct dimensions, as many of each"
+            )
         order = [d for d in range(self.ndim) if d not in src]
         for d, s in sorted(zip(dst, src, strict=True)):
             order.insert(d, s)
@@ -148,22 +153,28 @@ class Shaping:
         return self.T
 
     @property
-    def T(self) -> Any:  # noqa: N802
+    def T(self) -> Any:
         """All dimensions in reverse order."""
         return ops.transpose(self, axes=tuple(range(self.ndim - 1, -1, -1)))
 
     @property
-    def mT(self) -> Any:  # noqa: N802
+    def mT(self) -> Any:
         """The last two dimensions exchanged."""
         if self.ndim < 2:
-            raise ShapeError(f"tensor.mT is only supported on matrices or batches of matrices. Got {self.ndim}-D tensor.")
+            raise ShapeError(
+                f"tensor.mT is only supported on matrices or batches of matrices. Got {self.ndim}-D tensor."
+            )
         return self.transpose(-2, -1)
 
     @named
     def squeeze(self, dim: Any = None) -> Any:
         """Without the dimensions of size 1: all of them, or those of `dim`, an int or a tuple, that have it."""
         shape = tuple(self.shape)
-        dims = range(self.ndim) if dim is None else [axis(d, self.ndim) for d in (dim if isinstance(dim, (tuple, list)) else (dim,))]
+        dims = (
+            range(self.ndim)
+            if dim is None
+            else [axis(d, self.ndim) for d in (dim if isinstance(dim, (tuple, list)) else (dim,))]
+        )
         gone = tuple(d for d in dims if self.ndim and shape[d] == 1)
         return ops.squeeze(self, axis=gone) if gone else ops.reshape(self, shape=shape)
 
@@ -185,7 +196,9 @@ class Shaping:
         for i, n in enumerate(wanted):
             have = shape[i - new] if i >= new else 1
             if n == -1 and i < new:
-                raise ShapeError(f"The expanded size of the tensor (-1) isn't allowed in a leading, non-existing dimension {i}")
+                raise ShapeError(
+                    f"The expanded size of the tensor (-1) isn't allowed in a leading, non-existing dimension {i}"
+                )
             if n != -1 and have not in (1, n):
                 raise ShapeError(
                     f"The expanded size of the tensor ({n}) must match the existing size ({have}) at non-singleton dimension {i}.  "
@@ -243,7 +256,9 @@ class Shaping:
         """The slice at an index along `dim`, which is dropped."""
         d = axis(dim, self.ndim)
         if not self.ndim or not -self.shape[d] <= index < self.shape[d]:
-            raise IndexOutOfRangeError(f"select(): index {index} out of range for tensor of size {list(self.shape)} at dimension {d}")
+            raise IndexOutOfRangeError(
+                f"select(): index {index} out of range for tensor of size {list(self.shape)} at dimension {d}"
+            )
         return self._slice(d, int(index))
 
     @named
@@ -287,7 +302,9 @@ class Shaping:
         counts = sizes(repeats)
         new = len(counts) - self.ndim
         if new < 0:
-            raise ShapeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
+            raise ShapeError(
+                "Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor"
+            )
         x = ops.reshape(self, shape=(1,) * new + tuple(self.shape)) if new else self
         for d, n in enumerate(counts):
             if n == 0:
@@ -320,7 +337,9 @@ class Shaping:
         """A copy with the order reversed along dimensions."""
         found = tuple(axis(d, self.ndim) for d in sizes(dims))
         if len(set(found)) != len(found):
-            raise ShapeError(f"dim {next(d for d in found if found.count(d) > 1)} appears multiple times in the list of dims")
+            raise ShapeError(
+                f"dim {next(d for d in found if found.count(d) > 1)} appears multiple times in the list of dims"
+            )
         return ops.flip(self, axis=found) if found and self.ndim else self.clone()
 
     @named
@@ -372,7 +391,9 @@ class Shaping:
         if dim is None:
             return self.reshape(-1).gather(0, indices.reshape(-1))
         d = axis(dim, self.ndim)
-        other = np.broadcast_shapes(*(tuple(1 if i == d else n for i, n in enumerate(t.shape)) for t in (self, indices)))
+        other = np.broadcast_shapes(
+            *(tuple(1 if i == d else n for i, n in enumerate(t.shape)) for t in (self, indices))
+        )
         x = self.expand(*other[:d], -1, *other[d + 1 :])
         return x.gather(d, indices.expand(*other[:d], -1, *other[d + 1 :]))
 
@@ -431,7 +452,9 @@ class Shaping:
                     src = src.narrow(i, 0, n)
             src = cast_to(self, src)
         if not self.ndim:
-            return how(self.reshape(1), src.reshape(1) if isinstance(src, tape.Tensor) else src, index.reshape(1), key=(INDEX,)).reshape(())
+            return how(
+                self.reshape(1), src.reshape(1) if isinstance(src, tape.Tensor) else src, index.reshape(1), key=(INDEX,)
+            ).reshape(())
         places = []
         for i, n in enumerate(index.shape):
             shape = [1] * self.ndim
@@ -444,7 +467,13 @@ class Shaping:
         """The indices of the elements that are not 0: (number, ndim), or with as_tuple a vector for each dimension."""
         found = np.nonzero(self.detach().numpy())
         parts = tuple(wrap(as_array(v, None, self.backend, False)) for v in found)
-        return parts if as_tuple else ops.stack(*parts, axis=1) if parts else creation.zeros(int(self.item() != 0), 0, dtype="int64")
+        return (
+            parts
+            if as_tuple
+            else ops.stack(*parts, axis=1)
+            if parts
+            else creation.zeros(int(self.item() != 0), 0, dtype="int64")
+        )
 
     def masked_select(self, mask: Any) -> Any:
         """The elements where the mask (bool) holds, as a vector."""
@@ -453,7 +482,15 @@ class Shaping:
 
     # ------------------------------------------------------------------------------------- dtypes and backends
 
-    def to(self, *args: Any, dtype: Any = None, device: Any = None, backend: Any = None, copy: bool = False, non_blocking: bool = False) -> Any:
+    def to(
+        self,
+        *args: Any,
+        dtype: Any = None,
+        device: Any = None,
+        backend: Any = None,
+        copy: bool = False,
+        non_blocking: bool = False,
+    ) -> Any:
         """The Tensor in another dtype, on another device or backend; itself where that changes nothing. Gradients pass.
 
         Args:
@@ -518,7 +555,9 @@ class Shaping:
         """A Tensor on this one's backend whose values nobody should rely on."""
         return self._new("zeros", *size, dtype=dtype, device=device, requires_grad=requires_grad)
 
-    def new_full(self, size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
+    def new_full(
+        self, size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    ) -> Any:
         """A Tensor filled with a number on this one's backend, in its dtype unless given."""
         return self._new("full", size, fill_value, dtype=dtype, device=device, requires_grad=requires_grad)
 
@@ -556,7 +595,9 @@ def check_index(index: Any, x: Any, d: int, name: str, same: bool = False) -> No
         given = index.dtype if isinstance(index, tape.Tensor) else type(index).__name__
         raise DTypeError(f"{name}(): Expected dtype int32/int64 for index, not {given}")
     if same and index.ndim != x.ndim:
-        raise ShapeError(f"Index tensor must have the same number of dimensions as input tensor: {index.ndim} and {x.ndim}")
+        raise ShapeError(
+            f"Index tensor must have the same number of dimensions as input tensor: {index.ndim} and {x.ndim}"
+        )
     array = index._array
     if same:
         for i, n in enumerate(index.shape):
@@ -570,4 +611,6 @@ def check_index(index: Any, x: Any, d: int, name: str, same: bool = False) -> No
         n = x.shape[d] if x.ndim else 1
         low, high = int(values.min()), int(values.max())
         if low < 0 or high >= n:
-            raise IndexOutOfRangeError(f"index {low if low < 0 else high} is out of bounds for dimension {d} with size {n}")
+            raise IndexOutOfRangeError(
+                f"index {low if low < 0 else high} is out of bounds for dimension {d} with size {n}"
+            )

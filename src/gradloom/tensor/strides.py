@@ -43,7 +43,11 @@ def view_strides(shape: tuple[int, ...], steps: tuple[int, ...], new: tuple[int,
         return contiguous_strides(new)
     out = [0] * len(new)
     at = len(new) - 1
-    inner, have, got = steps[-1], 1, 1  # of the run of axes that lie behind each other: stride, elements, elements given to `new`
+    inner, have, got = (
+        steps[-1],
+        1,
+        1,
+    )  # of the run of axes that lie behind each other: stride, elements, elements given to `new`
     for d in range(len(shape) - 1, -1, -1):
         have *= shape[d]
         if d and (shape[d - 1] == 1 or steps[d - 1] == have * inner):

@@ -26,13 +26,13 @@ def correction(beta: float, step: int) -> float:
 
 def _scalars(o: dict, step: int) -> tuple:
     beta1, beta2 = o["betas"]
+    root = math.sqrt(correction(beta2, step))
     return (
         1.0 - beta1,
         beta2,
         1.0 - beta2,
-        o["lr"] / correction(beta1, step),
-        math.sqrt(correction(beta2, step)),
-        o["eps"],
+        o["lr"] / correction(beta1, step) * root,
+        o["eps"] * root,
         1.0 - o["lr"] * o["weight_decay"] if o["decoupled_weight_decay"] else o["weight_decay"],
     )
 
@@ -41,16 +41,16 @@ def _scalars(o: dict, step: int) -> tuple:
     state=_state,
     flags=_flags,
     scalars=_scalars,
-    names=("rest1", "beta2", "rest2", "rate", "root", "eps", "decay"),
+    names=("rest1", "beta2", "rest2", "rate", "eps", "weight_decay"),
 )
 def adam(xp, p, g, *rest, amsgrad, maximize, decay):
-    """p - rate * m / (sqrt(v) / root + eps), with m and v the running means of g and g * g.
+    """p - lr / c1 * m / (sqrt(v) / sqrt(c2) + eps), with m and v the running means of g and g * g, and c = 1 - beta^t.
 
-    `rate` is lr / (1 - beta1^t), `root` sqrt(1 - beta2^t). Kingma and Ba, 2015 (arXiv:1412.6980), AMSGrad by Reddi et al., 2018, decoupled
+    Written as p - rate * m / (sqrt(v) + eps'), with rate = lr / c1 * sqrt(c2) and eps' = eps * sqrt(c2) computed on the host. Kingma and Ba, 2015 (arXiv:1412.6980), AMSGrad by Reddi et al., 2018, decoupled
     decay by Loshchilov and Hutter, 2019 (arXiv:1711.05101); the numbers of `torch.optim.Adam` and `AdamW`.
     """
     m, v = rest[0], rest[1]
-    rest1, beta2, rest2, rate, root, eps, weight_decay = rest[-7:]
+    rest1, beta2, rest2, rate, eps, weight_decay = rest[-6:]
     if maximize:
         g = -g
     if decay == "decoupled":
@@ -61,5 +61,5 @@ def adam(xp, p, g, *rest, amsgrad, maximize, decay):
     v = beta2 * v + rest2 * (g * g)
     if amsgrad:
         top = xp.maximum(rest[2], v)
-        return p - rate * (m / (xp.sqrt(top) / root + eps)), m, v, top
-    return p - rate * (m / (xp.sqrt(v) / root + eps)), m, v
+        return p - rate * (m / (xp.sqrt(top) + eps)), m, v, top
+    return p - rate * (m / (xp.sqrt(v) + eps)), m, v
