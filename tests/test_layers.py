@@ -18,7 +18,7 @@ LAYERS = {
     0: ["errors", "dtypes", "tree", "random"],
     1: ["ops"],
     2: ["backends"],
-    3: ["tensor", "graph"],
+    3: ["tensor", "graph", "autograd"],
     4: ["nn", "models", "optim"],
     5: ["training"],
     6: ["cli", "report"],

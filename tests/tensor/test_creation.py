@@ -12,8 +12,10 @@ from gradloom.tensor.tensor import Tensor
 torch = pytest.importorskip("torch")
 
 DATA = [
-    3, 2.5, True, [1, 2], [1.0, 2], [True, 2], [[1.5, True]], [], [[], []], (1, (2)), ((1, 2), [3, 4]), range(3), np.float64(3), np.int32(3), [np.float64(1)],
-    [np.float32(1), 2.0], np.zeros((2, 3), "float64"), np.arange(3, dtype="int8"), np.array(True), [np.arange(2), np.arange(2)], np.zeros((0, 2), "float16"), float("inf"),
+    3, 2.5, True, [1, 2], [1.0, 2], [True, 2], [[1.5, True]], [], [[], []], (1, (2)), ((1, 2), [3, 4]), range(3),
+    np.float64(3), np.int32(3), [np.float64(1)],
+    [np.float32(1), 2.0], np.zeros((2, 3), "float64"), np.arange(3, dtype="int8"), np.array(True), [np.arange(2),
+    np.arange(2)], np.zeros((0, 2), "float16"), float("inf"),
 ]  # fmt: skip
 
 
@@ -113,11 +115,16 @@ def test_float64_is_never_cut():
 
 
 CALLS = [
-    lambda m: m.zeros(2, 3), lambda m: m.zeros((2, 3)), lambda m: m.zeros([2]), lambda m: m.zeros(()), lambda m: m.ones(2, dtype=m.int64),
-    lambda m: m.full((2, 3), 7), lambda m: m.full((2,), 1.5), lambda m: m.full((), True), lambda m: m.full((2,), 1, dtype=m.float32), lambda m: m.eye(3), lambda m: m.eye(2, 3),
-    lambda m: m.arange(5), lambda m: m.arange(1, 5), lambda m: m.arange(5, 1, -2), lambda m: m.arange(0, 1, 0.3), lambda m: m.arange(3.0), lambda m: m.arange(2, dtype=m.float32),
-    lambda m: m.arange(0), lambda m: m.linspace(0, 1, 5), lambda m: m.linspace(-1, 1, 2), lambda m: m.linspace(2, 3, 1), lambda m: m.zeros_like(m.ones(2, 3, dtype=m.int64)),
-    lambda m: m.ones_like(m.zeros(2)), lambda m: m.full_like(m.zeros(2), 3), lambda m: m.full_like(m.zeros(2), 3, dtype=m.int64), lambda m: m.empty(2, 0), lambda m: m.empty_like(m.zeros(2)) * 0,
+    lambda m: m.zeros(2, 3), lambda m: m.zeros((2, 3)), lambda m: m.zeros([2]), lambda m: m.zeros(()),
+    lambda m: m.ones(2, dtype=m.int64),
+    lambda m: m.full((2, 3), 7), lambda m: m.full((2,), 1.5), lambda m: m.full((), True), lambda m: m.full((2,), 1,
+    dtype=m.float32), lambda m: m.eye(3), lambda m: m.eye(2, 3),
+    lambda m: m.arange(5), lambda m: m.arange(1, 5), lambda m: m.arange(5, 1, -2), lambda m: m.arange(0, 1, 0.3),
+    lambda m: m.arange(3.0), lambda m: m.arange(2, dtype=m.float32),
+    lambda m: m.arange(0), lambda m: m.linspace(0, 1, 5), lambda m: m.linspace(-1, 1, 2), lambda m: m.linspace(2, 3,
+    1), lambda m: m.zeros_like(m.ones(2, 3, dtype=m.int64)),
+    lambda m: m.ones_like(m.zeros(2)), lambda m: m.full_like(m.zeros(2), 3), lambda m: m.full_like(m.zeros(2), 3,
+    dtype=m.int64), lambda m: m.empty(2, 0), lambda m: m.empty_like(m.zeros(2)) * 0,
 ]  # fmt: skip
 
 

@@ -16,12 +16,18 @@ f32 = lambda a: np.asarray(a, "float32")
 nan, inf = math.nan, math.inf
 
 SAMPLES = [
-    f32([[1, 2], [3, 4]]), f32(1.5), np.array(3), np.array(True), np.array([1, 20, -3]), np.array([True, False]), f32([1.5, nan, inf]), f32([1, nan]), f32([1e-5, 1]), f32([1e6, 1]),
-    f32([123456.0, 0.5]), f32([1e9, 2]), f32([1e8]), f32([1e8, 1]), f32([1e5]), f32([1e-4, 0.1]), f32([1e-5]), f32([]), f32(np.zeros((2, 0))), np.zeros((0, 2), "int64"), f32(rng.standard_normal((3, 4))),
-    f32(rng.standard_normal((2, 2, 2))), np.arange(30), f32(rng.standard_normal(20)), f32(np.arange(1500)), f32(rng.standard_normal((40, 40))), f32(rng.standard_normal(1001)), np.array([1.0, 2.0]),
-    np.array([1, 2], "int32"), f32(rng.standard_normal((3, 4)) * 1000), f32(rng.standard_normal((3, 4)) * 1e-3), f32([[-1, 2], [3, 4.5]]), f32(rng.standard_normal((2, 30))), f32(nan), f32(1e10), f32(1e-10),
-    np.array(1e10), f32(-0.0), f32(rng.standard_normal((1200, 2))), f32(rng.standard_normal((12, 10, 12))), f32([inf]), f32([nan, -inf]), np.zeros(3, "uint8"), np.zeros((1, 1, 1), "float16"), np.arange(2000).reshape(40, 50),
-    rng.random((30, 40)) > 0.5, np.zeros((5, 3, 80), "int64"), f32(rng.standard_normal((3, 400))), np.arange(5.0)[:, None] * [[1e-7, 1]], np.arange(12, dtype="int16"),
+    f32([[1, 2], [3, 4]]), f32(1.5), np.array(3), np.array(True), np.array([1, 20, -3]), np.array([True, False]),
+    f32([1.5, nan, inf]), f32([1, nan]), f32([1e-5, 1]), f32([1e6, 1]),
+    f32([123456.0, 0.5]), f32([1e9, 2]), f32([1e8]), f32([1e8, 1]), f32([1e5]), f32([1e-4, 0.1]), f32([1e-5]), f32([]),
+    f32(np.zeros((2, 0))), np.zeros((0, 2), "int64"), f32(rng.standard_normal((3, 4))),
+    f32(rng.standard_normal((2, 2, 2))), np.arange(30), f32(rng.standard_normal(20)), f32(np.arange(1500)),
+    f32(rng.standard_normal((40, 40))), f32(rng.standard_normal(1001)), np.array([1.0, 2.0]),
+    np.array([1, 2], "int32"), f32(rng.standard_normal((3, 4)) * 1000), f32(rng.standard_normal((3, 4)) * 1e-3),
+    f32([[-1, 2], [3, 4.5]]), f32(rng.standard_normal((2, 30))), f32(nan), f32(1e10), f32(1e-10),
+    np.array(1e10), f32(-0.0), f32(rng.standard_normal((1200, 2))), f32(rng.standard_normal((12, 10, 12))), f32([inf]),
+    f32([nan, -inf]), np.zeros(3, "uint8"), np.zeros((1, 1, 1), "float16"), np.arange(2000).reshape(40, 50),
+    rng.random((30, 40)) > 0.5, np.zeros((5, 3, 80), "int64"), f32(rng.standard_normal((3, 400))), np.arange(5.0)[:,
+    None] * [[1e-7, 1]], np.arange(12, dtype="int16"),
 ]  # fmt: skip
 
 

@@ -9,10 +9,14 @@ from gradloom.tensor import creation
 torch = pytest.importorskip("torch")
 
 KEYS = [
-    0, -1, slice(1, 3), slice(None, None, 2), slice(-2, None), None, Ellipsis, (0, 1), (Ellipsis, 0), (slice(None), 1), (0, Ellipsis, 2),
-    (None, 0, None), (slice(None), None, slice(1, 2)), (1, slice(None), slice(None, 2)), (slice(5, 9),), (Ellipsis, None),
-    [0, 2], [-1, 0, 0], (slice(None), [0, 1]), ([0, 1], [1, 2]), ([0, 1], slice(None), [1, 2]), ([[0, 1], [2, 0]],), (Ellipsis, [0, 1]),
-    np.array([2, 0]), (0, np.array([1, 1])), [True, False, True], (slice(None), [True, False, True]), np.int64(1), range(2),
+    0, -1, slice(1, 3), slice(None, None, 2), slice(-2, None), None, Ellipsis, (0, 1), (Ellipsis, 0), (slice(None), 1),
+    (0, Ellipsis, 2),
+    (None, 0, None), (slice(None), None, slice(1, 2)), (1, slice(None), slice(None, 2)), (slice(5, 9),), (Ellipsis,
+    None),
+    [0, 2], [-1, 0, 0], (slice(None), [0, 1]), ([0, 1], [1, 2]), ([0, 1], slice(None), [1, 2]), ([[0, 1], [2, 0]],),
+    (Ellipsis, [0, 1]),
+    np.array([2, 0]), (0, np.array([1, 1])), [True, False, True], (slice(None), [True, False, True]), np.int64(1),
+    range(2),
     (np.array([[0], [1]]), np.array([0, 1])), (0, [0, 1], slice(None)), (slice(1, None), [0, 2], 1), [],
 ]  # fmt: skip
 
@@ -117,8 +121,10 @@ ERRORS = [
     ((0, 0, 0, 0), "too many indices for tensor of dimension 3"),
     ([5], "index 5 is out of bounds for dimension 0 with size 3"),
     ((slice(None), [0, 9]), "index 9 is out of bounds for dimension 1 with size 3"),
-    ([True, False], r"The shape of the mask \[2\] at index 0 does not match the shape of the indexed tensor \[3, 3, 3\] at index 0"),
-    ("a", r"only integers, slices \(`:`\), ellipsis \(`...`\), None and long or bool tensors are valid indices \(got str\)"),
+    ([True, False],
+    r"The shape of the mask \[2\] at index 0 does not match the shape of the indexed tensor \[3, 3, 3\] at index 0"),
+    ("a",
+    r"only integers, slices \(`:`\), ellipsis \(`...`\), None and long or bool tensors are valid indices \(got str\)"),
     (1.5, r"only integers, .* are valid indices \(got float\)"),
 ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Aliasing against PyTorch: the same programs of views and in-place changes are run on both, and all Tensors compared after each."""
+"""Aliasing against PyTorch: programs of views and in-place changes are run on both and compared."""
 
 import numpy as np
 import pytest
@@ -98,8 +98,8 @@ def test_programs(program):
 @given(programs)
 @settings(max_examples=150)
 def test_programs_with_gradients(program):
-    # Not with gradients: detached aliases (a change is unseen by the tape), and views that come several at once, which PyTorch
-    # does not let be changed then.
+    # Not with gradients: detached aliases (a change is unseen by the tape), and views that come several at once, which
+    # PyTorch does not let be changed then.
     program = [(v, 2 if v and w % len(VIEWS) in (8, 9, 14) else w, o, n) for v, w, o, n in program]
     mine, theirs, leaf_a, leaf_b = play(program, grad=True)
     a = sum((k + 1.0) * t.sum() for k, t in enumerate(mine))

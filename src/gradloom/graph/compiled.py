@@ -148,7 +148,7 @@ class Compiled:
         self._name_constants(graph, helpers)
         lines = [f"{', '.join(v.name for v in scalar_values)}{',' if len(scalar_values) == 1 else ''} = h"] if scalar_values else []
         if backend.plans:
-            self.plan = plan.Plan(graph, helpers, set(outs))
+            self.plan = plan.Plan(graph, helpers, set(outs), trace.memory)
             line = self.plan.line
         else:
             line = functools.partial(_rule_line, helpers=helpers)
@@ -204,11 +204,11 @@ class Compiled:
         return True
 
     def valid(self) -> bool:
-        """Whether the settings of optimizers are those that it was compiled for."""
+        """Whether gradients and the settings of optimizers are as they were when it was compiled."""
         for check in self._checks:
             if not check():
                 return False
-        return True
+        return not self._grad_states or self.grads_hold()
 
     # --- a run
 

@@ -46,15 +46,14 @@ def name_values(graph: Graph, reserved: set[str]) -> None:
     """Gives a name to each value that has none: by the module that made it, or the value that it is the cotangent of."""
     of = cotangents(graph)
     taken = set(reserved) | {v.name for node in graph.nodes for v in node.outputs if v.name is not None}
-    last_of_scope = {node.scope: node for node in graph.nodes if node.phase == "forward" and node.scope}
     for node in graph.nodes:
         for value in node.outputs:
             if value.name is not None:
                 continue
             if value in of:
                 base = "d_" + re.sub(r"\W+", "_", _bare(of[value].name or "x"))
-            elif node.phase == "forward" and last_of_scope.get(node.scope) is node and value.index == 0:
-                base = identifier(node.scope.rpartition(":")[2])
+            elif value.label is not None:
+                base = identifier(value.label)
             else:
                 result = node.op.outputs[min(value.index, len(node.op.outputs) - 1)].lstrip("*")
                 base = identifier(node.op.name if result == "out" else result) if result != "out" or len(node.op.name) > 2 else "t"
@@ -112,6 +111,18 @@ class Helpers:
         self.backend = backend
         self.sources: dict[str, str] = {}
         self.namespace: dict[str, Any] = {"xp": backend.xp}
+        self._keys: dict[Any, str] = {}
+
+    def unique(self, name: str, key: Any) -> str:
+        """The name of the helper made for `key`: `name`, with a number where others have it."""
+        if key not in self._keys:
+            taken = set(self._keys.values()) | set(self.sources) | set(self.namespace)
+            k, made = 1, name
+            while made in taken:
+                k += 1
+                made = f"{name}_{k}"
+            self._keys[key] = made
+        return self._keys[key]
 
     def op(self, record: Op) -> str:
         """The helper of an op: the engine's kernel of that name, or the op's body."""

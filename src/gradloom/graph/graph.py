@@ -27,15 +27,17 @@ class Value:
         shape, dtype: Known while tracing.
         node, index: The node that makes it and which of its results it is; None and 0 for inputs and constants.
         name: Given by the tracer to inputs, by the printer to the rest.
+        label: Path of the module whose result it is, if any.
         constant: The array of a constant, else None.
     """
 
-    __slots__ = ("__weakref__", "constant", "dtype", "graph", "index", "name", "node", "shape")
+    __slots__ = ("__weakref__", "constant", "dtype", "graph", "index", "label", "name", "node", "shape")
 
     def __init__(self, graph: Graph, shape: tuple, dtype: DType, node: Node | None = None, index: int = 0, name: str | None = None):
         self.graph, self.shape, self.dtype = graph, shape, dtype
         self.node, self.index, self.name = node, index, name
         self.constant: Any = None
+        self.label: str | None = None
 
     @property
     def ndim(self) -> int:
@@ -149,6 +151,7 @@ class _Place(threading.local):
         state: `state(arrays, name)` gives the Values of a list of arrays of an optimizer; what the list holds when the trace
             ends is written back at each run.
         follow: `follow(tensor)`: what it holds now is a part of such an array, and its optimizer keeps it up to date.
+        parts: `parts(whole, values)`: these share the memory of that array.
         count: `count(key)`: how often it was called with this object before.
         after: `after(function)` has it called after each run.
         check: `check(function)`: the compiled function is used only while it returns True.
@@ -162,9 +165,15 @@ class _Place(threading.local):
     host_scalars: Callable = None  # type: ignore[assignment]
     state: Callable = None  # type: ignore[assignment]
     follow: Callable = None  # type: ignore[assignment]
+    parts: Callable = None  # type: ignore[assignment]
     count: Callable = None  # type: ignore[assignment]
     after: Callable = None  # type: ignore[assignment]
     check: Callable = None  # type: ignore[assignment]
+
+    def label(self, value: Any) -> None:
+        """The value is what the module at `scope` gives; the printer names it so."""
+        if type(value) is Value and value.node is not None and value.label is None and self.scope:
+            value.label = self.scope
 
     @contextlib.contextmanager
     def within(self, phase: str) -> Iterator[None]:

@@ -7,6 +7,7 @@ the slots, runs the emitted function, and writes the slots. See `slots` for what
 from __future__ import annotations
 
 import functools
+import inspect
 import time
 import warnings
 from collections.abc import Callable
@@ -157,7 +158,7 @@ class Jitted:
         )
         found = None
         for compiled in self._cache.get(key, ()):
-            if compiled.grads_hold() and compiled.valid():
+            if compiled.valid():
                 found = compiled
                 break
         if found is None:
@@ -177,8 +178,8 @@ class Jitted:
         arguments = {id(a) for a in flat if isinstance(a, Tensor)}
         prefix = prefixes(walk)
         captured: dict[int, tuple[str, Tensor]] = {}
-        for key, (_, owner) in walk.owners.items():
-            for name, t in owner.__jit_slots__(prefix[key]):
+        for key in prefix:
+            for name, t in walk.owners[key][1].__jit_slots__(prefix[key]):
                 captured.setdefault(id(t), (name, t))
         for key, (name, t) in walk.tensors.items():
             captured.setdefault(key, (name, t))
@@ -294,7 +295,8 @@ class Jitted:
                 t.requires_grad_()
             leaves[i] = t
         call_args, call_kwargs = tree.unflatten(treedef, leaves)
-        result = trace.run(self._fn, call_args, call_kwargs, captured)
+        owners = [(prefix[key], walk.owners[key][1]) for key in prefix]
+        result = trace.run(self._fn, call_args, call_kwargs, captured, owners)
         compiled = Compiled(self.__name__, trace, inputs, result, self._keep_grads)
         self.compiles += 1
         self.trace_seconds = time.perf_counter() - start - compiled.engine_seconds
@@ -334,8 +336,6 @@ def _difference(a: Any, b: Any) -> str:
 
 def argument_names(fn: Callable, args: tuple, kwargs: dict) -> list[str]:
     """A Python name for each leaf of the arguments: the parameter's, with the path inside it."""
-    import inspect
-
     try:
         bound = inspect.signature(fn).bind(*args, **kwargs)
         positional = list(bound.arguments)

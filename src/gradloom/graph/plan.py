@@ -33,8 +33,8 @@ class Plan:
         bytes: Size of all buffers together.
     """
 
-    def __init__(self, graph: Graph, helpers: emit.Helpers, fresh: set[Value]):
-        self.graph, self.helpers = graph, helpers
+    def __init__(self, graph: Graph, helpers: emit.Helpers, fresh: set[Value], memory: dict[Value, set[Value]]):
+        self.graph, self.helpers, self._memory_of = graph, helpers, memory
         self.arrays: dict[Value, np.ndarray] = {}
         self.bytes = 0
         self._fresh = fresh  # results that leave the function: never in a buffer
@@ -235,12 +235,14 @@ class Plan:
         """Whether an update rule may write parameters and state where they lie: nobody reads the old ones later."""
         if node.attrs["count"] != 1:
             return False
-        for later in self.graph.nodes[i + 1 :]:
-            for u in later.inputs:
-                if type(u) is Value and self.owner(u).node is None and self.owner(u).constant is None:
-                    if (self.owner(u).name or "").startswith(('p["', "s[")):
-                        return False
-        return not any(self.owner(u).node is None and self.owner(u) is not u for u in self.graph.outputs)
+        columns = [v for k, v in enumerate(node.inputs[: node.attrs["columns"]]) if k != 1]
+        if any(v.node is not None for v in columns):
+            return False  # a second update in one step: of what the first gave, which is no array of the optimizer
+        written = set(columns)
+        for v in columns:
+            written |= self._memory_of.get(v, set())
+        later = (u for n in self.graph.nodes[i + 1 :] for u in n.inputs if type(u) is Value)
+        return not any(self.owner(u) in written for u in (*later, *self.graph.outputs))
 
     def _flat(self, node: Node) -> list[str]:
         """Gradients that could not be computed in their place are copied there."""
@@ -372,6 +374,7 @@ def rule_lines(node: Node, helpers: emit.Helpers, in_place: bool) -> list[str]:
         name, flags = chunked(rule, flags, columns[0][0].dtype, helpers), {}
     else:
         leaf = helpers.function(f"{name}_rule", rule.leaf, drop_xp=True)
+        name = helpers.unique(f"{name}_each", (name, states))
         helpers.sources[name] = (
             f"def {name}({columns_text}, *scalars, **flags):\n"
             f"    rows = [{leaf}(*row, *scalars, **flags) for row in zip({columns_text})]\n"
@@ -399,6 +402,10 @@ def chunked(rule: Any, flags: dict, dtype: Any, helpers: emit.Helpers) -> str:
 
     The rule is traced on one chunk and printed with `out=`; a new value is computed where the old one lies as soon as that is not needed.
     """
+    key = (rule.name, tuple(sorted(flags.items(), key=str)), dtype)
+    function = helpers.unique(rule.name, key)
+    if function in helpers.sources:
+        return function
     names = ("p", "g", *rule.state(flags))
     graph = Graph()
     inputs = [graph.input((CHUNK,), dtype, n) for n in names]
@@ -446,16 +453,16 @@ def chunked(rule: Any, flags: dict, dtype: Any, helpers: emit.Helpers) -> str:
     d = to_numpy_dtype(dtype)
     temporaries = [f"t{k}" for k in range(scratch)]
     for t in temporaries:
-        helpers.namespace[f"{rule.name}_{t}"] = np.empty(CHUNK, d)
+        helpers.namespace[f"{function}_{t}"] = np.empty(CHUNK, d)
     views = [f"{n} = {p}[0][start : start + {CHUNK}]" for n, p in zip(names, params, strict=True)]
-    views += [f"{t} = {rule.name}_{t}[: p.size]" for t in temporaries]
+    views += [f"{t} = {function}_{t}[: p.size]" for t in temporaries]
     helpers.namespace["np"] = np
     body = "\n".join("        " + line for line in (*views, *lines))
     returned = ", ".join(p for p in params if p != "grads")
-    helpers.sources[rule.name] = (
-        f"def {rule.name}({', '.join((*params, *rule.scalar_names))}):\n"
+    helpers.sources[function] = (
+        f"def {function}({', '.join((*params, *rule.scalar_names))}):\n"
         f'    """Updates the flat arrays in place, in chunks that stay in cache."""\n'
         f"    for start in range(0, params[0].size, {CHUNK}):\n{body}\n"
         f"    return {returned}{',' if ',' not in returned else ''}"
     )
-    return rule.name
+    return function

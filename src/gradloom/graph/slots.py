@@ -143,9 +143,16 @@ def _names(code: types.CodeType) -> Iterator[str]:
 
 
 def prefixes(walk: Walk) -> dict[int, str]:
-    """{id of an owner: prefix of its slots' names}: none for the first owner with slots, its variable's name for the others."""
-    result = {}
-    with_slots = [(k, name) for k, (name, owner) in walk.owners.items() if next(owner.__jit_slots__(""), None) is not None]
-    for i, (k, name) in enumerate(with_slots):
-        result[k] = "" if i == 0 and len(with_slots) == 1 else f"{name}."
-    return {k: result.get(k, "") for k in walk.owners}
+    """{id of an owner: prefix of its slots' names}: none where only one owner has slots of its own, else its variable's name.
+
+    Optimizers come last in the result: what they hold is mostly a module's, and has its name.
+    """
+    owners = sorted(walk.owners.items(), key=lambda item: hasattr(item[1][1], "__jit_prepare__"))
+    seen: set[int] = set()
+    own = []
+    for k, (_, owner) in owners:
+        ids = {id(t) for _, t in owner.__jit_slots__("")}
+        if ids - seen:
+            own.append(k)
+        seen |= ids
+    return {k: f"{name}." if k in own and len(own) > 1 else "" for k, (name, _) in owners}

@@ -78,6 +78,7 @@ class Trace:
         graph: What was recorded.
         tensors: Captured Tensors: [(name, Tensor, Value)]; gradients that were read: [(name, Tensor, Value)].
         states: Arrays of optimizers: [(their list, the arrays, its name, their Values)].
+        memory: {array of an optimizer: captured values that are views of it}.
         follows: {id of a Tensor: what it holds when its optimizer keeps it up to date}.
         hosts: [(draw, Value)]; scalars: [(compute, [Value])].
         result: The function's result with Values in place of Tensors' arrays.
@@ -96,6 +97,7 @@ class Trace:
         self.checks: list[Callable] = []
         self.follows: dict[int, Value] = {}
         self._state_values: dict[int, list[Value]] = {}
+        self.memory: dict[Value, set[Value]] = {}
         self._counts: dict[int, int] = {}
 
     # --- what the traced code asks of PLACE
@@ -131,6 +133,10 @@ class Trace:
         """What t holds now is a part of an optimizer's array: its owner keeps t up to date after each run."""
         self.follows[id(t)] = t._array
 
+    def parts(self, whole: Value, values: list[Value]) -> None:
+        """These values share the memory of that one."""
+        self.memory.setdefault(whole, set()).update(v for v in values if v.node is None)
+
     def count(self, key: Any) -> int:
         """How often this was called with this object before."""
         self._counts[id(key)] = self._counts.get(id(key), -1) + 1
@@ -138,8 +144,14 @@ class Trace:
 
     # --- the run
 
-    def run(self, fn: Callable, args: tuple, kwargs: dict, captured: list[tuple[str, Tensor]]) -> Any:
-        """Runs fn with `captured` traced. Returns its result; `finals` holds what the slots held at the end."""
+    def run(self, fn: Callable, args: tuple, kwargs: dict, captured: list[tuple[str, Tensor]], owners: list[tuple[str, Any]]) -> Any:
+        """Runs fn with `captured` traced. Returns its result; `finals` holds what the slots held at the end.
+
+        Args:
+            captured: Names and Tensors.
+            owners: (prefix of its slots' names, module).
+        """
+        restore = [owner.__jit_snapshot__() for _, owner in owners if hasattr(owner, "__jit_snapshot__")]
         saved_place = dict(vars(PLACE))
         saved_structure = STRUCTURE.version
         saved = [(t, t._array, t._node, t._grad, t._version, t._cell) for _, t in captured]
@@ -147,18 +159,22 @@ class Trace:
         try:
             PLACE.graph, PLACE.phase, PLACE.scope, PLACE.paths = self.graph, "forward", "", self.paths
             PLACE.host_input, PLACE.host_scalars, PLACE.state = self.host_input, self.host_scalars, self.state
-            PLACE.follow, PLACE.count = self.follow, self.count
+            PLACE.follow, PLACE.parts, PLACE.count = self.follow, self.parts, self.count
             PLACE.after, PLACE.check = self.afters.append, self.checks.append
             self._enter(captured)
             with using_backend(TraceBackend(self.backend, self.graph)):
                 result = fn(*args, **kwargs)
-            self.finals = [t._array for _, t, _ in self.tensors]
+            # A buffer may have been given another Tensor: slots are looked up by name again.
+            now = {name: t for prefix, owner in owners for name, t in owner.__jit_slots__(prefix)}
+            self.finals = [now.get(name, t)._array for name, t, _ in self.tensors]
             self.final_grads = [(name, t, t._grad) for name, t in captured if t.is_leaf and t._node is not None]
             self.final_states = [list(container) for container, _, _, _ in self.states]
             return result
         finally:
             vars(PLACE).clear()
             vars(PLACE).update(saved_place)
+            for put_back in restore:
+                put_back()
             for t, array, node, grad, version, cell in saved:
                 t._array, t._node, t._grad, t._version, t._cell = array, node, grad, version, cell
             for cell, array in cells.values():

@@ -166,7 +166,10 @@ def traced(module: Any, args: tuple, kwargs: dict) -> Any:
     PLACE.scope = _path(module, outer[-1] if outer else None, before)
     _CALLS.stack = [*outer, module]
     try:
-        return run(module, args, kwargs) if module._hooks is not None else module.forward(*args, **kwargs)
+        out = run(module, args, kwargs) if module._hooks is not None else module.forward(*args, **kwargs)
+        if isinstance(out, Tensor):
+            PLACE.label(out._array)
+        return out
     finally:
         PLACE.scope, _CALLS.stack = before, outer
 

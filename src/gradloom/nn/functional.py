@@ -35,7 +35,7 @@ from ..tensor.arrays import backend_name
 from ..tensor.grad_mode import no_grad
 from ..tensor.inplace import store
 from ..tensor.masks import random_mask
-from ..tensor.shaping import check_index
+from ..tensor.selecting import check_index
 
 linear = ops.linear
 sigmoid = ops.sigmoid

@@ -288,6 +288,17 @@ class Module:
         """{id of a module: its path}, for the names in the printed step."""
         return {id(m): ".".join(p for p in (prefix, path) if p) for path, m in self.named_modules()}
 
+    def __jit_snapshot__(self) -> Callable[[], None]:
+        """Notes which Tensors the slots hold; calling the result puts them back."""
+        tables = [(table, dict(table)) for m in self.modules() for table in (m._parameters, m._buffers)]
+
+        def put_back() -> None:
+            for table, before in tables:
+                table.clear()
+                table.update(before)
+
+        return put_back
+
     def __jit_key__(self) -> tuple:
         """What selects the code that `forward` runs: modes, plain attributes and hooks of all modules."""
         return tuple(

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import ops
-from ..backends.base import backend_of
+from ..backends.base import backend_of, default_backend, get_backend
 from ..errors import OptionError, explain
 from ..graph.graph import PLACE, Value
 from ..tensor.grad_mode import MODE, enable_grad
@@ -41,7 +41,7 @@ class Block:
     def flatten(self) -> None:
         """Moves the parameters and the state into one array each."""
         arrays = [p._array for p in self.params]
-        self.whole = [np.concatenate([np.ravel(a) for a in arrays])]
+        self.whole[:] = [np.concatenate([np.ravel(a) for a in arrays])]  # in place: compiled steps hold the list
         if not self.views:
             self.state = {k: [np.concatenate([np.ravel(a) for a in column])] for k, column in self.state.items()}
         self.rebind()
@@ -119,7 +119,8 @@ class Block:
         grads = [p.grad._array for p in self.params]  # type: ignore[union-attr]
         with PLACE.within("update"):
             if self.whole:
-                PLACE.state(self.whole, "params")
+                (whole,) = PLACE.state(self.whole, "params")
+                PLACE.parts(whole, [p._array for p in self.params])
                 gradient = ops.flat(*grads)
                 new = self.rule.run([list(self.whole), [gradient], *states], tuple(scalars), flags)
                 self.whole[:] = new[0]
@@ -139,6 +140,8 @@ class Block:
             self.state[name][:] = column
         group, rule = self.group, self.rule
         PLACE.check(lambda: rule.flags(group) == flags)
+        if self.whole:
+            PLACE.check(self.ready)
         PLACE.after(self.advance)
 
     def advance(self) -> None:
@@ -370,8 +373,6 @@ def backend_zeros(array: Any) -> Any:
 
 
 def type_backend(p: Tensor) -> Any:
-    from ..backends.base import default_backend, get_backend
-
     name = backend_of(p._array).name
     default = default_backend()
     return default if default.name == name else get_backend(name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -72,7 +74,8 @@ def as_array(data: Any, dtype: Any = None, backend: Any = None, copy: bool = Tru
     """The elements of `data` as an array of an engine.
 
     Args:
-        data: A Python number; a nested sequence of numbers; a NumPy array or scalar, which keeps its dtype; an array of an
+        data: A Python number; a nested sequence of numbers; a NumPy array or scalar, which keeps its dtype; an array
+            of an
             engine; a Tensor.
         dtype: The dtype wanted. Default: that of `data`; Python floats get the backend's float dtype, ints int64.
         backend: Name or instance. Default: that of a Tensor, for all else the current default backend.
@@ -81,7 +84,8 @@ def as_array(data: Any, dtype: Any = None, backend: Any = None, copy: bool = Tru
 
     Raises:
         ShapeError: A ragged sequence.
-        DTypeError: Elements that are no numbers, or a dtype that the engine does not have (never a narrower one instead).
+        DTypeError: Elements that are no numbers, or a dtype that the engine does not have (never a narrower one
+            instead).
     """
     if isinstance(data, tape.Tensor):
         data = data._array
@@ -219,11 +223,9 @@ def _common_dtype(leaves: list[Any], chosen: Backend) -> DType:
     """PyTorch's choice for a list: Python numbers by kind, others by their own dtype, promoted."""
     if not leaves:
         return chosen.dtype
-    found = None
-    for v in {type(v): v for v in leaves}.values():  # one of each type
-        d = _leaf_dtype(v, chosen)
-        found = d if found is None else promote(found, d)
-    return found
+    return functools.reduce(
+        promote, [_leaf_dtype(v, chosen) for v in {type(v): v for v in leaves}.values()]
+    )  # one of each type
 
 
 def _leaf_dtype(value: Any, chosen: Backend) -> DType:
@@ -256,7 +258,8 @@ def axis(dim: Any, ndim: int) -> int:
 
 
 def axes(dim: Any, ndim: int) -> int | tuple[int, ...] | None:
-    """`dim` of a reduction, counted from the front: None (all), an int, or a tuple. An empty tuple is all, as in PyTorch.
+    """`dim` of a reduction, counted from the front: None (all), an int, or a tuple. An empty tuple is all, as in
+    PyTorch.
 
     Raises:
         IndexOutOfRangeError: There is no such dimension.
@@ -265,11 +268,11 @@ def axes(dim: Any, ndim: int) -> int | tuple[int, ...] | None:
     if dim is None:
         return None
     if isinstance(dim, (tuple, list)):
-        found = tuple(axis(d, ndim) for d in dim)
-        if len(set(found)) != len(found):
-            twice = next(d for d in found if found.count(d) > 1)
+        several = tuple(axis(d, ndim) for d in dim)
+        if len(set(several)) != len(several):
+            twice = next(d for d in several if several.count(d) > 1)
             raise ShapeError(f"dim {twice} appears multiple times in the list of dims")
-        return found if found and ndim else None
+        return several if several and ndim else None
     found = axis(dim, ndim)
     return found if ndim else None
 
@@ -306,9 +309,25 @@ def infer(shape: tuple[int, ...], total: int) -> tuple[int, ...]:
         return shape
     if not known:
         raise ShapeError(
-            f"cannot reshape tensor of 0 elements into shape {list(shape)} because the unspecified dimension size -1 can be any "
-            "value and is ambiguous"
+            f"cannot reshape tensor of 0 elements into shape {list(shape)} because the "
+            "unspecified dimension size -1 can be any value and is ambiguous"
         )
     if total % known:
         raise ShapeError(f"shape '{list(shape)}' is invalid for input of size {total}")
     return (*shape[:unknown], total // known, *shape[unknown + 1 :])
+
+
+def named(method: Callable) -> Callable:
+    """Lets a method be called with NumPy's `axis=` and `keepdims=` too."""
+
+    @functools.wraps(method)
+    def call(self, *args, **kwargs):
+        if kwargs:
+            for numpy_name, name in (("axis", "dim"), ("keepdims", "keepdim")):
+                if numpy_name in kwargs:
+                    if name in kwargs:
+                        raise TypeError(f"{method.__name__}() got both {name}= and {numpy_name}=, which mean the same")
+                    kwargs[name] = kwargs.pop(numpy_name)
+        return method(self, *args, **kwargs)
+
+    return call

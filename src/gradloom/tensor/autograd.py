@@ -49,10 +49,10 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
 
 def _accumulate(t: Any, g: Any, how: Any) -> None:
     before = t._grad
+    if before is not None and type(before) is not tape.Tensor:
+        before = before()  # what a compiled step was given, or did not keep: then it raises
     if before is None:
         STRUCTURE.version += 1
-    elif type(before) is not tape.Tensor:
-        before()  # raises: a compiled step did not keep it
     elif how is Raw:
         g = ops.add.op.kernels[type(g)](before._array, g)  # out of place: somebody may hold the old gradient
     else:

@@ -47,7 +47,7 @@ def moved(t: Any, target: Backend, place: bool = False) -> Any:
 
 
 def to_numpy(t: Any) -> np.ndarray:
-    """The elements of a Tensor, or of an engine's array, as a NumPy array, which may share memory. History is left behind."""
+    """The elements of a Tensor, or of an engine's array, as a NumPy array, which may share memory."""
     return t.detach().numpy() if isinstance(t, tape.Tensor) else backend_of(t).to_numpy(t)
 
 

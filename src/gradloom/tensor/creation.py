@@ -22,8 +22,9 @@ from .arrays import as_array, engine, sizes, wrap
 
 __all__ = [
     "tensor", "as_tensor", "from_numpy", "zeros", "ones", "full", "empty", "eye", "arange", "linspace",
-    "zeros_like", "ones_like", "full_like", "empty_like", "rand", "randn", "randint", "randperm", "rand_like", "randn_like",
-    "randint_like", "bernoulli", "normal", "manual_seed", "seed", "initial_seed", "default_generator", "Generator",
+    "zeros_like", "ones_like", "full_like", "empty_like", "rand", "randn", "randint", "randperm", "rand_like",
+    "randn_like", "randint_like", "bernoulli", "normal", "manual_seed", "seed",
+    "initial_seed", "default_generator", "Generator",
 ]  # fmt: skip
 
 Generator = random.Generator
@@ -37,9 +38,11 @@ def tensor(
     """A Tensor with a copy of the data, and without history.
 
     Args:
-        data: A number, a nested sequence of numbers, a NumPy array or scalar (which keeps its dtype), an array of an engine, a
+        data: A number, a nested sequence of numbers, a NumPy array or scalar (which keeps its dtype), an array of an
+            engine, a
             Tensor.
-        dtype: Default: that of the data; the backend's float dtype (float32 unless set) for Python floats, int64 for ints.
+        dtype: Default: that of the data; the backend's float dtype (float32 unless set) for Python floats, int64 for
+            ints.
         device: The engine's name of a device.
         requires_grad: Record operations on it for `backward`.
         backend: Name or instance of a backend. Default: the current one.
@@ -60,7 +63,7 @@ def tensor(
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None, *, backend: Any = None) -> Any:
-    """As `tensor`, but without a copy where none is needed; a Tensor that fits is returned as it is, history included."""
+    """As `tensor`, but without a copy where none is needed; a Tensor that fits is returned with its history."""
     if isinstance(data, tape.Tensor):
         fits = (dtype is None or data.dtype is to_dtype(dtype)) and (device is None or data.device == str(device))
         if fits and (backend is None or data.backend == engine(backend).name):
@@ -84,7 +87,7 @@ def from_numpy(array: np.ndarray, backend: Any = None) -> Any:
 
 
 def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, backend: Any = None) -> Any:
-    """Zeros of a shape, given as `zeros(2, 3)` or `zeros((2, 3))`; float dtype of the backend unless `dtype` is given."""
+    """Zeros of a shape, given as `zeros(2, 3)` or `zeros((2, 3))`; floats unless `dtype` is given."""
     return _constant("zeros", sizes(size), dtype, device, requires_grad, backend)
 
 
@@ -134,8 +137,8 @@ def eye(
 
 
 def arange(
-    start: float, end: float | None = None, step: float = 1, *, dtype: Any = None, device: Any = None, requires_grad: bool = False,
-    backend: Any = None,
+    start: float, end: float | None = None, step: float = 1, *, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False, backend: Any = None,
 ) -> Any:  # fmt: skip
     """The numbers from start (default 0) up to end without it, `step` apart; int64 if all three are ints.
 
@@ -240,11 +243,10 @@ def manual_seed(seed: int) -> Generator:
 
     Example:
         >>> import gradloom as gl
-        >>> _ = gl.manual_seed(0)
-        ... a = gl.rand(2)
-        >>> _ = gl.manual_seed(0)
-        ... b = gl.rand(2)
-        >>> bool((a == b).all())
+        >>> generator = gl.manual_seed(0)
+        >>> a = gl.rand(2)
+        >>> generator = gl.manual_seed(0)
+        >>> a.equal(gl.rand(2))
         True
     """
     return default_generator.manual_seed(seed)
@@ -262,7 +264,7 @@ def initial_seed() -> int:
 
 
 def draw(kind: str, generator: Generator | None, *args: Any, **options: Any) -> np.ndarray:
-    """The next draw, `gradloom.random.<kind>(key, ...)`, of a generator or the default one. All random numbers go through here."""
+    """The next draw, `gradloom.random.<kind>(key, ...)`, of a generator or the default one; all draws go here."""
     if generator is not None and not isinstance(generator, Generator):
         raise TypeError(f"generator must be a gradloom.Generator, not {type(generator).__name__}")
     return getattr(random, kind)((generator or default_generator).next_key(kind), *args, **options)
@@ -285,10 +287,10 @@ def randn(
 
 
 def randint(
-    low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None,
-    requires_grad: bool = False, backend: Any = None,
+    low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, dtype: Any = None,
+    device: Any = None, requires_grad: bool = False, backend: Any = None,
 ) -> Any:  # fmt: skip
-    """Random integers in [low, high), int64 unless `dtype` is given: `randint(high, size)` or `randint(low, high, size)`."""
+    """Random integers in [low, high), int64 unless `dtype` is given: `randint([low,] high, size)`."""
     if size is None:
         low, high, size = 0, low, high
     if size is None:
@@ -346,10 +348,10 @@ def bernoulli(input: Any, *, generator: Generator | None = None) -> Any:
 
 
 def normal(
-    mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None,
-    requires_grad: bool = False, backend: Any = None,
+    mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, dtype: Any = None,
+    device: Any = None, requires_grad: bool = False, backend: Any = None,
 ) -> Any:  # fmt: skip
-    """Normal random numbers; mean and std are numbers (with `size`) or Tensors, which broadcast and give shape and dtype."""
+    """Normal random numbers; mean and std are numbers (with `size`) or Tensors, which broadcast."""
     given = [v for v in (mean, std) if isinstance(v, tape.Tensor)]
     if not given:
         if size is None:

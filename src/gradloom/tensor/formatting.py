@@ -15,7 +15,7 @@ from .arrays import known
 
 @dataclasses.dataclass
 class PrintOptions:
-    """Digits after the point, elements above which a Tensor is summarised, items shown at each edge then, line length."""
+    """Digits after the point, elements above which to summarise, items shown at each edge then, line length."""
 
     precision: int = 4
     threshold: int = 1000

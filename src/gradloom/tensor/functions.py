@@ -1,4 +1,4 @@
-"""PyTorch's functions of the root package: the methods of Tensors called as functions, and what takes several Tensors."""
+"""PyTorch's functions of the root package: the methods of Tensors as functions, and what takes several Tensors."""
 
 from __future__ import annotations
 
@@ -18,11 +18,27 @@ from .arrays import as_array, axis, wrap
 from .methods import Methods
 
 # Methods that are functions too, `f(input, ...)`.
-_NAMES = ["abs", "absolute", "neg", "negative", "sign", "square", "sqrt", "rsqrt", "reciprocal", "exp", "expm1", "exp2", "log", "log1p", "log2", "log10", "sin", "cos", "tan", "sinh", "cosh", "tanh", "asin", "acos", "atan", "asinh", "acosh", "atanh", "arcsin", "arccos", "arctan", "arcsinh", "arccosh", "arctanh", "sigmoid", "erf", "erfc", "erfinv", "relu", "floor", "ceil", "trunc", "fix", "frac", "round", "isnan", "isinf", "isfinite", "logical_not", "bitwise_not", "add", "sub", "subtract", "mul", "multiply", "div", "divide", "true_divide", "floor_divide", "remainder", "pow", "maximum", "minimum", "atan2", "arctan2", "logaddexp", "eq", "ne", "not_equal", "lt", "less", "le", "less_equal", "gt", "greater", "ge", "greater_equal", "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor", "clamp", "clip", "clamp_min", "clamp_max", "lerp", "addcmul", "addcdiv", "masked_fill", "isclose", "allclose", "equal", "sum", "mean", "prod", "amax", "amin", "max", "min", "argmax", "argmin", "any", "all", "var", "std", "norm", "logsumexp", "softmax", "log_softmax", "cumsum", "cumprod", "sort", "argsort", "topk", "diff", "matmul", "mm", "mv", "dot", "inner", "bmm", "outer", "addmm", "trace", "reshape", "flatten", "ravel", "unflatten", "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "squeeze", "unsqueeze", "broadcast_to", "narrow", "select", "split", "chunk", "unbind", "tile", "repeat_interleave", "flip", "roll", "tril", "triu", "diagonal", "gather", "take_along_dim", "index_select", "index_add", "index_copy", "index_fill", "scatter", "scatter_add", "nonzero", "masked_select", "clone", "numel"]
+_NAMES = [
+    "abs", "absolute", "neg", "negative", "sign", "square", "sqrt", "rsqrt", "reciprocal", "exp", "expm1", "exp2",
+    "log", "log1p", "log2", "log10", "sin", "cos", "tan", "sinh", "cosh", "tanh", "asin", "acos", "atan", "asinh",
+    "acosh", "atanh", "arcsin", "arccos", "arctan", "arcsinh", "arccosh", "arctanh", "sigmoid", "erf", "erfc",
+    "erfinv", "relu", "floor", "ceil", "trunc", "fix", "frac", "round", "isnan", "isinf", "isfinite", "logical_not",
+    "bitwise_not", "add", "sub", "subtract", "mul", "multiply", "div", "divide", "true_divide", "floor_divide",
+    "remainder", "pow", "maximum", "minimum", "atan2", "arctan2", "logaddexp", "eq", "ne", "not_equal", "lt",
+    "less", "le", "less_equal", "gt", "greater", "ge", "greater_equal", "logical_and", "logical_or", "logical_xor",
+    "bitwise_and", "bitwise_or", "bitwise_xor", "clamp", "clip", "clamp_min", "clamp_max", "lerp", "addcmul",
+    "addcdiv", "masked_fill", "isclose", "allclose", "equal", "sum", "mean", "prod", "amax", "amin", "max", "min",
+    "argmax", "argmin", "any", "all", "var", "std", "norm", "logsumexp", "softmax", "log_softmax", "cumsum",
+    "cumprod", "sort", "argsort", "topk", "diff", "matmul", "mm", "mv", "dot", "inner", "bmm", "outer", "addmm",
+    "trace", "reshape", "flatten", "ravel", "unflatten", "permute", "transpose", "swapaxes", "swapdims", "movedim",
+    "moveaxis", "t", "squeeze", "unsqueeze", "broadcast_to", "narrow", "select", "split", "chunk", "unbind", "tile",
+    "repeat_interleave", "flip", "roll", "tril", "triu", "diagonal", "gather", "take_along_dim", "index_select",
+    "index_add", "index_copy", "index_fill", "scatter", "scatter_add", "nonzero", "masked_select", "clone", "numel",
+]  # fmt: skip
 
 __all__ = [
-    *_NAMES, "cat", "concat", "concatenate", "stack", "hstack", "vstack", "where", "einsum", "meshgrid", "broadcast_tensors",
-    "var_mean", "std_mean", "is_tensor", "is_floating_point", "tensordot",
+    *_NAMES, "cat", "concat", "concatenate", "stack", "hstack", "vstack", "where", "einsum", "meshgrid",
+    "broadcast_tensors", "var_mean", "std_mean", "is_tensor", "is_floating_point", "tensordot",
 ]  # fmt: skip
 
 
@@ -107,7 +123,8 @@ def stack(tensors: Any, dim: int = 0, *, axis: int | None = None) -> Any:
     for i, t in enumerate(found):
         if list(t.shape) != shape:
             raise ShapeError(
-                f"stack expects each tensor to be equal size, but got {shape} at entry 0 and {list(t.shape)} at entry {i}"
+                f"stack expects each tensor to be equal size, but got {shape} at entry 0 and "
+                f"{list(t.shape)} at entry {i}"
             )
     return ops.stack(*found, axis=_axis(dim if axis is None else axis, len(shape) + 1))
 
@@ -124,7 +141,7 @@ def vstack(tensors: Any) -> Any:
 
 
 def where(condition: Any, input: Any = None, other: Any = None) -> Any:
-    """The elements of `input` where the condition holds, those of `other` elsewhere; alone the condition's non-zero indices."""
+    """The elements of `input` where the condition holds, those of `other` elsewhere; alone its non-zero indices."""
     if input is None and other is None:
         return as_operand(condition).nonzero(as_tuple=True)
     return ops.where(as_operand(condition), input, other)
@@ -180,7 +197,7 @@ any_ = builtins.any
 
 
 def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
-    """The sum of products over dimensions of a and b: the last `dims` of a with the first of b, or those of two lists."""
+    """The sum of products over dimensions: the last `dims` of a with the first of b, or those of two lists."""
     a, b = as_operand(a), as_operand(b)
     if isinstance(dims, int):
         dims = (list(range(a.ndim - dims, a.ndim)), list(range(dims)))

@@ -69,7 +69,8 @@ def _entry(x: Any, k: Any) -> Any:
     if hasattr(k, "__index__"):
         return k.__index__()
     raise IndexOutOfRangeError(
-        f"only integers, slices (`:`), ellipsis (`...`), None and long or bool tensors are valid indices (got {t.__name__})"
+        f"only integers, slices (`:`), ellipsis (`...`), None and long or bool tensors are valid indices "
+        f"(got {t.__name__})"
     )
 
 
@@ -87,8 +88,8 @@ def _check(index: Any, shape: tuple, axis: int) -> None:
         for i, n in enumerate(array.shape):
             if n != shape[axis + i]:
                 raise IndexOutOfRangeError(
-                    f"The shape of the mask {list(array.shape)} at index {i} does not match the shape of the indexed tensor "
-                    f"{list(shape)} at index {axis + i}"
+                    f"The shape of the mask {list(array.shape)} at index {i} does not match the shape of the indexed "
+                    f"tensor {list(shape)} at index {axis + i}"
                 )
         return
     values = known(array) if index.numel() else None

@@ -1,11 +1,12 @@
-"""The in-place methods of Tensors: the operation is computed out of place, and its result stored in the Tensor's memory.
+"""The in-place methods of Tensors: the operation is computed out of place, and its result stored in the Tensor's
+memory.
 
 So they are differentiable, work through views and on every engine; see `storage`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import ops
 from ..dtypes import bool_, float32, float64
@@ -18,8 +19,8 @@ from .grad_mode import MODE
 from .storage import assign
 
 _CATEGORY = {"bool": 0, "uint": 1, "int": 1, "float": 2}
-_NAMES = {"float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16", "int64": "Long", "int32": "Int",
-          "int16": "Short", "int8": "Char", "uint8": "Byte", "bool": "Bool"}  # fmt: skip
+_NAMES = {"float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16", "int64": "Long",
+          "int32": "Int", "int16": "Short", "int8": "Char", "uint8": "Byte", "bool": "Bool"}  # fmt: skip
 
 
 def torch_name(d: Any) -> str:
@@ -50,7 +51,7 @@ def store(t: Any, value: Any) -> Any:
 
 
 def replaced(t: Any, value: Any) -> Any:
-    """Puts a Tensor or number, cast to t's dtype and broadcast to its shape, into t's memory; what t was no longer matters."""
+    """Puts a Tensor or number, cast to t's dtype and broadcast to its shape, into t's memory."""
     if not isinstance(value, tape.Tensor):
         if type(value) not in SCALARS:
             value = wrap(as_array(value, t.dtype, backend_name(t), False))
@@ -63,8 +64,7 @@ def replaced(t: Any, value: Any) -> Any:
         value = cast(value, t.dtype)
         if tuple(value._array.shape) != shape:
             value = ops.broadcast_to(value, shape=shape)
-        new = wrap(value._array)
-        new._node = value._node
+        new = value.clone()  # memory of its own: an optimizer may write t's in place
     if MODE.enabled and not t.is_leaf:
         # t stays part of its graph, with a gradient of 0 for what it was computed from.
         new = ops.where(wrap(like(t._array, shape, True, bool_)), new, t)
@@ -94,6 +94,10 @@ def _operator(name: str) -> Any:
 
 class InPlace:
     """What changes a Tensor's memory."""
+
+    if TYPE_CHECKING:  # what Tensor has
+
+        def __getattr__(self, name: str) -> Any: ...
 
     add_, sub_, mul_, div_ = _from("add"), _from("sub"), _from("mul"), _from("div")
     subtract_, multiply_, divide_, true_divide_ = sub_, mul_, div_, div_

@@ -14,9 +14,10 @@ from .. import ops
 from ..dtypes import default_dtype
 from ..errors import DTypeError, OptionError, ShapeError, explain
 from . import tape
-from .arrays import axes, axis
+from .arrays import axes, axis, named
 from .inplace import InPlace, torch_name
-from .shaping import Shaping, named
+from .selecting import Selecting
+from .shaping import Shaping
 
 Extreme = namedtuple("Extreme", ("values", "indices"))  # what max(dim), min(dim), sort and topk give
 Extreme.__doc__ = "Values, and the indices where they were along the dimension."
@@ -35,7 +36,8 @@ def floating(x: Any, name: str) -> None:
     if x.dtype.kind != "float":
         raise DTypeError(
             explain(
-                f"{name}(): could not infer output dtype. Input dtype must be a floating point dtype. Got: {torch_name(x.dtype)}",
+                f"{name}(): could not infer output dtype. Input dtype must be a floating point dtype. "
+                f"Got: {torch_name(x.dtype)}",
                 do=f"x.float().{name}()",
             )
         )
@@ -45,14 +47,15 @@ def _none_left(x: Any, dim: Any, name: str) -> None:
     if not x.numel():
         if dim is None:
             raise ShapeError(
-                f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument."
+                f"{name}(): Expected reduction dim to be specified for input.numel() == 0. "
+                "Specify the reduction dim with the 'dim' argument."
             )
         for d in dim if isinstance(dim, (tuple, list)) else (dim,):
             if x.shape[axis(d, x.ndim)] == 0:
                 raise IndexError(f"{name}(): Expected reduction dim {axis(d, x.ndim)} to have non-zero size.")
 
 
-class Methods(Shaping, InPlace):
+class Methods(Shaping, Selecting, InPlace):
     """The methods of `Tensor` but for those that PyTorch's core object has; see tensor.py."""
 
     # ------------------------------------------------------------------------- elementwise: the ops themselves
@@ -93,7 +96,7 @@ class Methods(Shaping, InPlace):
     subtract = sub
 
     def div(self, other: Any, *, rounding_mode: str | None = None) -> Any:
-        """`self / other`; rounded towards zero ("trunc") or down ("floor") if asked for, integers then stay integers."""
+        """`self / other`; "trunc" rounds towards zero, "floor" down, and integers then stay integers."""
         if rounding_mode is None:
             return ops.divide(self, other)
         if rounding_mode == "floor":
@@ -115,7 +118,7 @@ class Methods(Shaping, InPlace):
 
     def exp2(self) -> Any:
         """2 to the power of each element."""
-        return ops.exp(self * math.log(2.0))
+        return ops.exp(ops.multiply(self, math.log(2.0)))
 
     def log10(self) -> Any:
         """The logarithm to base 10."""
@@ -134,7 +137,9 @@ class Methods(Shaping, InPlace):
         if not decimals:
             return ops.round(self)
         scale = 10.0 ** builtin_abs(decimals)
-        return ops.round(self * scale) / scale if decimals > 0 else ops.round(self / scale) * scale
+        if decimals > 0:
+            return ops.divide(ops.round(ops.multiply(self, scale)), scale)
+        return ops.multiply(ops.round(ops.divide(self, scale)), scale)
 
     def clamp(self, min: Any = None, max: Any = None) -> Any:
         """Held between two bounds, numbers or Tensors; None is no bound. With min > max it is max."""
@@ -186,7 +191,8 @@ class Methods(Shaping, InPlace):
         if isinstance(value, tape.Tensor):
             if value.ndim:
                 raise ShapeError(
-                    f"masked_fill_ only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s)."
+                    f"masked_fill_ only supports a 0-dimensional value tensor, "
+                    f"but got tensor with {value.ndim} dimension(s)."
                 )
             return ops.where(mask, value.to(self.dtype), self)
         if self.dtype.kind != "float":
@@ -194,7 +200,7 @@ class Methods(Shaping, InPlace):
         return ops.masked_fill(self, mask, value=value)
 
     def isclose(self, other: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Any:
-        """Elementwise `|self - other| <= atol + rtol * |other|`; equal infinities are close, NaN to NaN if asked for."""
+        """Elementwise `|self - other| <= atol + rtol * |other|`; equal infinities are close, NaNs on request."""
         close = ops.equal(self, other)
         if self.dtype.kind == "float":
             near = ops.less_equal(ops.abs(self - other), atol + rtol * ops.abs(other))
@@ -255,12 +261,12 @@ class Methods(Shaping, InPlace):
 
     @named
     def max(self, dim: Any = None, keepdim: bool = False) -> Any:
-        """The largest element; with `dim` a pair (values, indices) along it; with another Tensor the elementwise maximum."""
+        """The largest element; with `dim` (values, indices) along it; with another Tensor the elementwise maximum."""
         return self._extreme("max", ops.amax, ops.max, ops.maximum, dim, keepdim)
 
     @named
     def min(self, dim: Any = None, keepdim: bool = False) -> Any:
-        """The smallest element; with `dim` a pair (values, indices) along it; with another Tensor the elementwise minimum."""
+        """The smallest element; with `dim` (values, indices) along it; with another Tensor the elementwise minimum."""
         return self._extreme("min", ops.amin, ops.min, ops.minimum, dim, keepdim)
 
     def _extreme(self, name: str, whole: Callable, pair: Callable, other: Callable, dim: Any, keepdim: bool) -> Any:
@@ -442,7 +448,7 @@ class Methods(Shaping, InPlace):
     def addmm(self, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
         """`beta * self + alpha * mat1 @ mat2`."""
         product = mat1.mm(mat2)
-        return (self if beta == 1 else self * beta) + (product if alpha == 1 else product * alpha)
+        return (self if beta == 1 else ops.multiply(self, beta)) + (product if alpha == 1 else product * alpha)
 
     trace = ops.trace
 

@@ -1,7 +1,8 @@
 """`save` and `load`: trees of Tensors and plain values in one file.
 
-The file is in the safetensors format (https://github.com/huggingface/safetensors): its Tensors can be read by that library too. What
-is around them (dicts, lists, numbers) is JSON in the metadata, with a checksum of all there is. Nothing in a file is ever executed.
+The file is in the safetensors format (https://github.com/huggingface/safetensors): its Tensors can be read by that
+library too. What is around them (dicts, lists, numbers) is JSON in the metadata, with a checksum of all there is.
+Nothing in a file is ever executed.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ _MARKS = ("gradloom", "tree", "checksum")  # what the metadata of our files hold
 _LONGEST_HEADER = 100_000_000  # the format's own limit
 
 _CODES = {
-    "bool": "BOOL", "uint8": "U8", "int8": "I8", "int16": "I16", "uint16": "U16", "int32": "I32", "uint32": "U32", "int64": "I64",
-    "uint64": "U64", "float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64",
+    "bool": "BOOL", "uint8": "U8", "int8": "I8", "int16": "I16", "uint16": "U16", "int32": "I32", "uint32": "U32",
+    "int64": "I64", "uint64": "U64", "float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64",
 }  # fmt: skip
 _DTYPES = {code: name for name, code in _CODES.items()}
 
@@ -46,7 +47,8 @@ def save(obj: Any, path: Any) -> None:
     The file appears whole or not at all: it is written beside its place, forced to disk and then moved there.
 
     Args:
-        obj: Dicts (keys are strings or ints), lists, tuples, Tensors, NumPy arrays and scalars, bools, ints, floats, strings, None,
+        obj: Dicts (keys are strings or ints), lists, tuples, Tensors, NumPy arrays and scalars, bools, ints, floats,
+            strings, None,
             nested as you like.
         path: A path, or an object with `write`.
 
@@ -89,8 +91,8 @@ def save(obj: Any, path: Any) -> None:
             os.close(folder)
 
 
-def _bytes(array: np.ndarray) -> memoryview:
-    return memoryview(array.reshape(-1).view(np.uint8))
+def _bytes(array: np.ndarray) -> Any:
+    return memoryview(array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
 
 
 class _Writer:
@@ -302,7 +304,7 @@ def _parse(content: bytes) -> tuple[dict, memoryview]:
     if content[8:9] != b"{" and (content[:2] == b"PK" or content[:1] == b"\x80"):
         raise _Damaged(
             "it is a pickle of PyTorch or Python, which is not read because it can run code",
-            "load it with torch.load(path, weights_only=True) where you trust it, and save the result with gradloom.save",
+            "load it with torch.load(path, weights_only=True) where you trust it, and save that with gradloom.save",
         )
     if len(content) < 8:
         raise _Damaged(f"it is too short, {len(content)} bytes")
@@ -351,7 +353,7 @@ def _check_ours(entries: dict, data: memoryview) -> None:
 
 
 def _array(data: memoryview, entry: dict) -> tuple[str, np.ndarray]:
-    """(dtype's name, elements); bfloat16 as its bits. A copy, so that it can be written to and does not hold the whole file."""
+    """(dtype's name, elements); bfloat16 as its bits. A copy: it can be written to and does not hold the whole file."""
     name = _DTYPES[entry["dtype"]]
     start, stop = entry["data_offsets"]
     host = np.dtype("uint16" if name == "bfloat16" else name).newbyteorder("<")

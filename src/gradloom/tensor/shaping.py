@@ -1,14 +1,14 @@
-"""The methods of Tensors that move, select and convert elements: shapes and views, indexing, dtypes and backends.
+"""The methods of Tensors that move and convert elements: shapes and views, dtypes and backends.
 
-What is a view in PyTorch is made of the view ops (those with a `put`), so that it is one here; what is a copy there is a copy.
+What is a view in PyTorch is made of the view ops (those with a `put`), so that it is one here; what is a copy there is
+a copy.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,32 +16,19 @@ from .. import dtypes, ops
 from ..backends.base import backend_of
 from ..dtypes import dtype as to_dtype
 from ..errors import DTypeError, IndexOutOfRangeError, OptionError, ShapeError, explain
-from ..ops.namespace import INDEX
-from ..ops.op import SCALARS, kind_of
+from ..ops.op import kind_of
 from . import creation, tape
-from .arrays import as_array, axis, backend_name, cast, engine, infer, known, sizes, wrap
+from .arrays import as_array, axis, backend_name, cast, engine, infer, named, sizes, wrap
 from .convert import moved
 from .strides import is_contiguous, strides_of, view_strides
 
 
-def named(method: Callable) -> Callable:
-    """Lets a method be called with NumPy's `axis=` and `keepdims=` too."""
-
-    @functools.wraps(method)
-    def call(self, *args, **kwargs):
-        if kwargs:
-            for numpy_name, name in (("axis", "dim"), ("keepdims", "keepdim")):
-                if numpy_name in kwargs:
-                    if name in kwargs:
-                        raise TypeError(f"{method.__name__}() got both {name}= and {numpy_name}=, which mean the same")
-                    kwargs[name] = kwargs.pop(numpy_name)
-        return method(self, *args, **kwargs)
-
-    return call
-
-
 class Shaping:
-    """Shapes, views, indexing, dtypes and backends."""
+    """Shapes, views, dtypes and backends."""
+
+    if TYPE_CHECKING:  # what Tensor has
+
+        def __getattr__(self, name: str) -> Any: ...
 
     # -------------------------------------------------------------------------------------------------- layout
 
@@ -61,8 +48,8 @@ class Shaping:
         new = infer(sizes(shape), self.numel())
         if self._base is not None and view_strides(tuple(self.shape), strides_of(self), new) is None:
             raise ShapeError(
-                "view size is not compatible with input tensor's size and stride (at least one dimension spans across two "
-                "contiguous subspaces). Use .reshape(...) instead."
+                "view size is not compatible with input tensor's size and stride (at least one dimension spans "
+                "across two contiguous subspaces). Use .reshape(...) instead."
             )
         return ops.reshape(self, shape=new)
 
@@ -104,7 +91,8 @@ class Shaping:
             new = infer(tuple(sizes), shape[d])
         except ShapeError:
             raise ShapeError(
-                f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {d} ({shape[d]}) in the input tensor"
+                f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {d} "
+                f"({shape[d]}) in the input tensor"
             ) from None
         return self.view(*shape[:d], *new, *shape[d + 1 :])
 
@@ -113,8 +101,8 @@ class Shaping:
         wanted = sizes(dims)
         if len(wanted) != self.ndim:
             raise ShapeError(
-                "permute: number of dimensions in the tensor input does not match the length of the desired ordering of dimensions "
-                f"i.e. input.dim() = {self.ndim} is not equal to len(dims) = {len(wanted)}"
+                "permute: number of dimensions in the tensor input does not match the length of the desired "
+                f"ordering of dimensions i.e. input.dim() = {self.ndim} is not equal to len(dims) = {len(wanted)}"
             )
         order = tuple(axis(d, self.ndim) for d in wanted)
         if len(set(order)) != len(order):
@@ -189,8 +177,8 @@ class Shaping:
         new = len(wanted) - len(shape)
         if new < 0:
             raise ShapeError(
-                f"expand({list(shape)}, size={list(wanted)}): the number of sizes provided ({len(wanted)}) must be greater or equal to "
-                f"the number of dimensions in the tensor ({len(shape)})"
+                f"expand({list(shape)}, size={list(wanted)}): the number of sizes provided ({len(wanted)}) must be "
+                f"greater or equal to the number of dimensions in the tensor ({len(shape)})"
             )
         target = []
         for i, n in enumerate(wanted):
@@ -201,8 +189,8 @@ class Shaping:
                 )
             if n != -1 and have not in (1, n):
                 raise ShapeError(
-                    f"The expanded size of the tensor ({n}) must match the existing size ({have}) at non-singleton dimension {i}.  "
-                    f"Target sizes: {list(wanted)}.  Tensor sizes: {list(shape)}"
+                    f"The expanded size of the tensor ({n}) must match the existing size ({have}) at non-singleton "
+                    f"dimension {i}.  Target sizes: {list(wanted)}.  Tensor sizes: {list(shape)}"
                 )
             target.append(have if n == -1 else n)
         return ops.broadcast_to(self, shape=tuple(target))
@@ -274,8 +262,8 @@ class Shaping:
             lengths = [int(s) for s in split_size]
             if sum(lengths) != n or min(lengths, default=0) < 0:
                 raise ShapeError(
-                    f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {d}), "
-                    f"but got split_sizes={lengths}"
+                    f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at "
+                    f"dimension {d}), but got split_sizes={lengths}"
                 )
         parts, start = [], 0
         for length in lengths:
@@ -344,7 +332,7 @@ class Shaping:
 
     @named
     def roll(self, shifts: Any, dim: Any = None, *, dims: Any = None) -> Any:
-        """The elements moved along dimensions, those that leave at the end come in at the start; without dims of the flattened Tensor."""
+        """The elements moved along dimensions (None: of the flattened Tensor); what leaves enters at the other end."""
         dims = dim if dims is None else dims
         if dims is None:
             return ops.roll(self.reshape(-1), shift=int(shifts), axis=0).reshape(tuple(self.shape))
@@ -371,114 +359,6 @@ class Shaping:
         if a == b:
             raise ShapeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
         return ops.diagonal(self, offset=offset, axis1=a, axis2=b)
-
-    # ------------------------------------------------------------------------------------------------- indexing
-
-    @named
-    def gather(self, dim: int, index: Any) -> Any:
-        """For each index (of self's number of dimensions) the element there along `dim`."""
-        d = axis(dim, self.ndim)
-        check_index(index, self, d, "gather", same=True)
-        x = self
-        for i, n in enumerate(index.shape):
-            if i != d and n != x.shape[i]:
-                x = x.narrow(i, 0, n)
-        return ops.take_along_axis(x, index, axis=d)
-
-    @named
-    def take_along_dim(self, indices: Any, dim: int | None = None) -> Any:
-        """As `gather`, but sizes of other dimensions broadcast; dim=None indexes the flattened Tensor."""
-        if dim is None:
-            return self.reshape(-1).gather(0, indices.reshape(-1))
-        d = axis(dim, self.ndim)
-        other = np.broadcast_shapes(
-            *(tuple(1 if i == d else n for i, n in enumerate(t.shape)) for t in (self, indices))
-        )
-        x = self.expand(*other[:d], -1, *other[d + 1 :])
-        return x.gather(d, indices.expand(*other[:d], -1, *other[d + 1 :]))
-
-    @named
-    def index_select(self, dim: int, index: Any) -> Any:
-        """The slices at the indices, a vector of ints, along `dim`."""
-        d = axis(dim, self.ndim)
-        if index.ndim > 1:
-            raise ShapeError("index_select(): Index is supposed to be a vector")
-        check_index(index, self, d, "index_select")
-        return ops.take(self, index.reshape(-1), axis=d)
-
-    def _at(self, dim: int, index: Any, name: str) -> tuple:
-        d = axis(dim, self.ndim)
-        check_index(index, self, d, name)
-        return (slice(None),) * d + (INDEX,)
-
-    @named
-    def index_add(self, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Any:
-        """A copy to which each slice of `source` is added at its index along `dim`."""
-        key = self._at(dim, index, "index_add")
-        return ops.add_at(self, cast_to(self, source if alpha == 1 else source * alpha), index, key=key)
-
-    @named
-    def index_copy(self, dim: int, index: Any, source: Any) -> Any:
-        """A copy with the slices at the indices along `dim` replaced by those of `source`."""
-        return ops.put(self, cast_to(self, source), index, key=self._at(dim, index, "index_copy"))
-
-    @named
-    def index_fill(self, dim: int, index: Any, value: Any) -> Any:
-        """A copy with the slices at the indices along `dim` filled with a value."""
-        return ops.put(self, cast_to(self, value), index, key=self._at(dim, index, "index_fill"))
-
-    @named
-    def scatter_add(self, dim: int, index: Any, src: Any) -> Any:
-        """A copy to which each element of `src` is added at its index along `dim`; repeated indices add up."""
-        return self._scattered(dim, index, src, ops.add_at)
-
-    @named
-    def scatter(self, dim: int, index: Any, src: Any = None, *, value: Any = None) -> Any:
-        """A copy with the element at each index along `dim` replaced by that of `src`, or by a number."""
-        if (src is None) == (value is None):
-            raise TypeError("scatter() takes a src or a value")
-        return self._scattered(dim, index, value if src is None else src, ops.put)
-
-    def _scattered(self, dim: int, index: Any, src: Any, how: Callable) -> Any:
-        d = axis(dim, self.ndim)
-        check_index(index, self, d, "scatter", same=True)
-        if isinstance(src, tape.Tensor):
-            for i, n in enumerate(index.shape):
-                if n > src.shape[i]:
-                    raise ShapeError(
-                        f"Expected index {list(index.shape)} to be no larger than src {list(src.shape)} apart from dimension {d}"
-                    )
-                if n != src.shape[i]:
-                    src = src.narrow(i, 0, n)
-            src = cast_to(self, src)
-        if not self.ndim:
-            return how(
-                self.reshape(1), src.reshape(1) if isinstance(src, tape.Tensor) else src, index.reshape(1), key=(INDEX,)
-            ).reshape(())
-        places = []
-        for i, n in enumerate(index.shape):
-            shape = [1] * self.ndim
-            shape[i] = n
-            host = np.arange(n).reshape(shape)
-            places.append(index if i == d else wrap(as_array(host, None, backend_name(self), False)))
-        return how(self, src, *places, key=(INDEX,) * self.ndim)
-
-    def nonzero(self, *, as_tuple: bool = False) -> Any:
-        """The indices of the elements that are not 0: (number, ndim), or with as_tuple a vector for each dimension."""
-        found = np.nonzero(self.detach().numpy())
-        parts = tuple(wrap(as_array(v, None, self.backend, False)) for v in found)
-        return (
-            parts
-            if as_tuple
-            else ops.stack(*parts, axis=1)
-            if parts
-            else creation.zeros(int(self.item() != 0), 0, dtype="int64")
-        )
-
-    def masked_select(self, mask: Any) -> Any:
-        """The elements where the mask (bool) holds, as a vector."""
-        shape = np.broadcast_shapes(tuple(self.shape), tuple(mask.shape))
-        return self.expand(shape)[mask.expand(shape)]
 
     # ------------------------------------------------------------------------------------- dtypes and backends
 
@@ -576,41 +456,8 @@ def _converter(name: str, wanted: Any) -> Callable:
 
 
 for _name, _wanted in {
-    "float": dtypes.float32, "double": dtypes.float64, "half": dtypes.float16, "bfloat16": dtypes.bfloat16, "int": dtypes.int32,
-    "long": dtypes.int64, "short": dtypes.int16, "char": dtypes.int8, "byte": dtypes.uint8, "bool": dtypes.bool_,
+    "float": dtypes.float32, "double": dtypes.float64, "half": dtypes.float16, "bfloat16": dtypes.bfloat16,
+    "int": dtypes.int32, "long": dtypes.int64, "short": dtypes.int16, "char": dtypes.int8, "byte": dtypes.uint8,
+    "bool": dtypes.bool_,
 }.items():  # fmt: skip
     setattr(Shaping, _name, _converter(_name, _wanted))
-
-
-def cast_to(x: Any, value: Any) -> Any:
-    """What is written into x: a Tensor in x's dtype, a number as it is."""
-    if isinstance(value, tape.Tensor):
-        return cast(value, x.dtype)
-    return value if type(value) in SCALARS else wrap(as_array(value, x.dtype, backend_name(x), False))
-
-
-def check_index(index: Any, x: Any, d: int, name: str, same: bool = False) -> None:
-    """Dtype, shape and bounds of an index Tensor; JAX and MLX would clamp."""
-    if not isinstance(index, tape.Tensor) or index.dtype.kind not in ("int", "uint"):
-        given = index.dtype if isinstance(index, tape.Tensor) else type(index).__name__
-        raise DTypeError(f"{name}(): Expected dtype int32/int64 for index, not {given}")
-    if same and index.ndim != x.ndim:
-        raise ShapeError(
-            f"Index tensor must have the same number of dimensions as input tensor: {index.ndim} and {x.ndim}"
-        )
-    array = index._array
-    if same:
-        for i, n in enumerate(index.shape):
-            if i != d and n > x.shape[i]:
-                raise ShapeError(
-                    f"Size does not match at dimension {i} expected index {list(index.shape)} to be no larger than self "
-                    f"{list(x.shape)} apart from dimension {d}"
-                )
-    values = known(array) if index.numel() else None
-    if values is not None:
-        n = x.shape[d] if x.ndim else 1
-        low, high = int(values.min()), int(values.max())
-        if low < 0 or high >= n:
-            raise IndexOutOfRangeError(
-                f"index {low if low < 0 else high} is out of bounds for dimension {d} with size {n}"
-            )

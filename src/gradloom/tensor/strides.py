@@ -1,7 +1,8 @@
-"""Where PyTorch would have a view's elements in memory: it decides what `view`, `reshape`, `contiguous` share and what they copy.
+"""Where PyTorch would have a view's elements in memory: it decides what `view`, `reshape`, `contiguous` share and what
+they copy.
 
-Nothing here is about real memory, which is the engine's affair. The result of an operation counts as contiguous; a view's
-strides follow from its lens (see `storage`).
+Nothing here is about real memory, which is the engine's affair. The result of an operation counts as contiguous; a
+view's strides follow from its lens (see `storage`).
 """
 
 from __future__ import annotations
