@@ -340,6 +340,10 @@ class JaxBackend(Backend):
         with _enable_x64(True) if is_wide(array) else contextlib.nullcontext():
             return jnp.array(array, copy=True)
 
+    def scalars(self, values: list, d: DType) -> np.ndarray:
+        # One argument for XLA in place of many. The engine's own constants of that dtype are no more precise.
+        return np.asarray(values, jnp.dtype(d.name))
+
     def compile(self, fn: Callable, donate: tuple[int, ...] = ()) -> Callable:
         """`jax.jit` of the function, called inside `context()`. 64-bit arguments need `JaxBackend(dtype="float64")`."""
 

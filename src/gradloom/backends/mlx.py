@@ -378,6 +378,10 @@ class MlxBackend(Backend):
     def copy(cls, array: mx.array) -> mx.array:
         return mx.array(array)
 
+    def scalars(self, values: list, d: DType) -> mx.array:
+        # Python numbers would be constants of the compiled function, which MLX compiles anew when they change.
+        return mx.array(values, dtype=to_mlx_dtype(d))
+
     def compile(self, fn: Callable, donate: tuple[int, ...] = ()) -> Callable:
         """`mlx.core.compile` of the function. `donate` is not needed: MLX reuses memory that nothing else holds."""
         return mx.compile(fn)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -96,11 +95,15 @@ class xp:
 
     @staticmethod
     def where(condition, x, y):
-        # np.where takes a branch for each element: on conditions that follow no pattern it is 15 times slower.
-        if type(y) is int and y == 0 and type(x) is np.ndarray and x.dtype.kind == "f" and condition.dtype == bool:
+        # np.where takes a branch for each element: on conditions without a pattern it is 10 to 15 times slower.
+        if type(x) is np.ndarray and x.size > 500 and x.dtype.kind == "f" and condition.dtype == bool:
             bits = _BITS.get(x.dtype.itemsize)
-            if bits is not None:
-                return np.multiply(np.asarray(condition).view(np.int8), x.view(bits), dtype=bits).view(x.dtype)
+            chosen = np.asarray(condition).view(np.int8)
+            if bits is not None and type(y) is int and y == 0:
+                return np.multiply(chosen, x.view(bits), dtype=bits).view(x.dtype)
+            if bits is not None and type(y) is np.ndarray and y.dtype == x.dtype:
+                other = y.view(bits)
+                return ((x.view(bits) ^ other) * chosen ^ other).view(x.dtype)
         return np.where(condition, x, y)
 
     @staticmethod
@@ -133,7 +136,7 @@ class xp:
         if x.dtype.kind != "f" or x.dtype.itemsize == 2:  # float16 is summed in float32
             return np.mean(x, axis=axis, keepdims=keepdims)
         total = np.add.reduce(x, axis=axis, keepdims=keepdims)
-        return total / (x.size // total.size if total.size else math.nan)
+        return total / (x.size // max(total.size, 1))
 
     @staticmethod
     def logsumexp(x, *, axis=None, keepdims=False):

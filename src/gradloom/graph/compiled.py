@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
 from typing import Any
 
 from .. import tree
@@ -211,6 +212,27 @@ class Compiled:
         return not self._grad_states or self.grads_hold()
 
     # --- a run
+
+    def bare(self, leaves: list) -> Callable[[], Any]:
+        """A function that runs only the emitted function, again and again on what it gave before: what benchmarks compare with."""
+        copy = self.backend.copy
+        p = {n: copy(t._array) for n, t in self._reads}
+        g = {n: copy(t._grad._array) for n, t in self._grad_reads}
+        s = {label: [copy(a) for a in container] for label, container in self._states.items()}
+        args = [x for x, used in ((p, self._reads), (g, self._grad_reads), (s, self._states)) if used]
+        args += leaves
+        if self._scalars:
+            args.append(self.backend.scalars([x for compute in self._scalars for x in compute()], self._scalar_dtype))
+        if self._hosts:
+            args.append([self.backend.from_numpy(draw()) for draw, _ in self._hosts])
+
+        def call() -> Any:
+            outs, new_p, new_s, _ = self._fn(*args)
+            p.update(new_p)
+            s.update(new_s)
+            return outs
+
+        return call
 
     def run(self, leaves: list) -> Any:
         """Reads the slots, runs the function, writes the slots."""

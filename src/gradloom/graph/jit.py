@@ -108,6 +108,11 @@ class Jitted:
             raise TraceError(f"{self.__name__} has no source yet: it is emitted at the first call")
         return self._last.source
 
+    def bare(self, *args: Any) -> Callable[[], Any]:
+        """A function that runs only the engine's compiled function for these arguments, on copies of the slots (for benchmarks)."""
+        self(*args)
+        return self._last.bare([a._array for a in args])  # type: ignore[union-attr]
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if PLACE.graph is not None:
             return self._fn(*args, **kwargs)  # inside another compiled function: part of it

@@ -16,10 +16,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from ...backends.base import backend_of
+from ...backends.base import Backend, backend_of
 from ...graph.graph import Value
 from ...ops.op import Op
 
+TOGETHER = 32  # parameters that an engine compiles into one function: XLA takes seconds for one of hundreds
 RULES: dict[str, Rule] = {}  # every rule by name; contract tests walk it
 
 
@@ -40,6 +41,7 @@ class Rule:
         self.name = leaf.__name__
         self.leaf, self.state, self.flags, self.scalars = leaf, state, flags, scalars
         self.scalar_names = names
+        self._compiled: dict[tuple, tuple[Backend, Callable]] = {}  # for engines that compile
         parameters = list(inspect.signature(leaf).parameters.values())[1:]
         self.op = Op(
             self.name,
@@ -71,8 +73,35 @@ class Rule:
         kernel = backend.fast.get(self.name)
         if kernel is not None:
             return kernel(*columns, *scalars, **flags)
+        if backend.compile is not Backend.compile:
+            return self._run_compiled(backend, columns, scalars, flags)
         rows = [self.leaf(backend.xp, *row, *scalars, **flags) for row in zip(*columns, strict=True)]
         return [list(column) for column in zip(*rows, strict=True)]
+
+    def _run_compiled(self, backend: type[Backend], columns: list[list], scalars: tuple, flags: dict) -> list[list]:
+        """The same, compiled for some parameters at a time. Its numbers are inputs: other rates are not compiled anew."""
+        dtype = backend.dtype_of(columns[0][0])
+        key = (backend, dtype, *flags.items())
+        found = self._compiled.get(key)
+        if found is None:
+            engine = backend(dtype=dtype)
+            leaf, xp = self.leaf, backend.xp
+
+            def update(columns: list[list], scalars: Any) -> list[list]:
+                scalars = tuple(scalars)
+                rows = [leaf(xp, *row, *scalars, **flags) for row in zip(*columns, strict=True)]
+                return [list(column) for column in zip(*rows, strict=True)]
+
+            found = self._compiled[key] = (engine, engine.compile(update))
+        engine, run = found
+        results: list[list] = [[] for _ in columns[1:]]
+        with engine.context():
+            numbers = engine.scalars(list(scalars), dtype)
+            for i in range(0, len(columns[0]), TOGETHER):
+                part = run([column[i : i + TOGETHER] for column in columns], numbers)
+                for result, new in zip(results, part, strict=True):
+                    result += new
+        return results
 
 
 def rule(*, state: Callable, flags: Callable, scalars: Callable, names: tuple[str, ...]) -> Callable[[Callable], Rule]:

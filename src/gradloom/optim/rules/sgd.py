@@ -24,7 +24,7 @@ def _scalars(o: dict, step: int) -> tuple:
     state=lambda flags: ("momentum_buffer",) if flags["momentum_"] else (),
     flags=_flags,
     scalars=_scalars,
-    names=("lr", "momentum", "keep", "decay"),
+    names=("lr", "momentum", "keep", "weight_decay"),
 )
 def sgd(xp, p, g, *rest, momentum_, decay, nesterov, maximize):
     """p - lr * b, with b = momentum * b + (1 - dampening) * g; Nesterov: p - lr * (g + momentum * b).
