@@ -401,6 +401,9 @@ for axis in (0, 1, -1):
     add("concat", normal(2, 3), normal(2, 3) + 1, normal(2, 3), axis=axis, ref=lambda *x, a=axis: torch.concat(x, a))
     add("stack", normal(2, 3), normal(2, 3) + 1, axis=axis, ref=lambda *x, a=axis: torch.stack(x, a))
 add("concat", normal(2, 1), normal(2, 3), normal(2, 0), axis=-1, ref=lambda *x: torch.concat(x, -1))
+add("flat", normal(2, 3), normal(4), normal(), ref=lambda *xs: torch.cat([x.reshape(-1) for x in xs]))
+add("flat", normal(2, 1, 2), ref=torch.flatten)
+add("flat", normal(2, 3).T, normal(2, 0), ref=lambda *xs: torch.cat([x.reshape(-1) for x in xs]))
 for axis in (0, (0, 2), -1):
     add("flip", normal(2, 3, 2), axis=axis, ref=lambda x, a=axis: torch.flip(x, (a,) if isinstance(a, int) else a))
 for shift in (1, -2, 7):

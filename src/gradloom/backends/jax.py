@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -25,8 +26,10 @@ import numpy as np
 
 from ..dtypes import DType, bool_, dtype, float64, int32, int64
 from ..errors import BackendError, DTypeError, explain
-from .base import Backend, default_backend, register
+from ..ops.conv import conv_shape
 from ..ops.namespace import fill
+from ..ops.op import VJPS
+from .base import Backend, default_backend, register
 
 # jax.experimental's name goes away; jax has its own since 0.8.
 _enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
@@ -255,6 +258,66 @@ def in_x64(fn: Callable) -> Callable:
     return call
 
 
+# Kernels. Their parameters are those of the op or vjp. On the CPU the bodies of conv and conv_vjp_x are faster.
+
+
+def channels_last_conv(x, weight, stride, padding, dilation, groups):
+    """(N, C, *L) and (O, C / groups, *k), computed with the channels last, which XLA's CPU code prefers."""
+    k = len(stride)
+    axes = "DHW"[3 - k :]
+    y = jax.lax.conv_general_dilated(
+        jnp.moveaxis(x, 1, -1),
+        jnp.transpose(weight, (*range(2, k + 2), 1, 0)),
+        stride,
+        padding,
+        rhs_dilation=dilation,
+        dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
+        feature_group_count=groups,
+    )
+    return jnp.moveaxis(y, -1, 1)
+
+
+def conv(x, weight, bias=None, *, stride, padding, dilation, groups=1):
+    conv_shape(x.shape, weight.shape, None if bias is None else bias.shape, stride, padding, dilation, groups)
+    y = channels_last_conv(x, weight, stride, padding, dilation, groups)
+    return y if bias is None else y + jnp.reshape(bias, (-1,) + (1,) * len(stride))
+
+
+def conv_vjp_x(g, weight, *, x_shape, stride, padding, dilation, groups):
+    run = lambda x: channels_last_conv(x, weight, stride, padding, dilation, groups)
+    return jax.linear_transpose(run, jax.ShapeDtypeStruct(x_shape, g.dtype))(g)[0]
+
+
+def conv_vjp_weight(g, x, *, weight_shape, stride, padding, dilation, groups):
+    run = lambda weight: channels_last_conv(x, weight, stride, padding, dilation, groups)
+    return jax.linear_transpose(run, jax.ShapeDtypeStruct(weight_shape, g.dtype))(g)[0]
+
+
+max_pool_vjp_body = VJPS["max_pool_vjp_x"].forward
+
+
+def max_pool_vjp_x(g, x, out, *, size, stride, padding, dilation, ceil_mode):
+    k = len(size)
+    lead, lengths = x.shape[: x.ndim - k], x.shape[x.ndim - k :]
+    tiled = size == stride and set(dilation) == {1} and all(tuple(p) == (0, 0) for p in padding)
+    if not tiled or any(n % s for n, s in zip(lengths, size, strict=True)):
+        return max_pool_vjp_body(xp, g, x, out, size, stride, padding, dilation, ceil_mode)
+    # Windows that tile x, as axes (..., O1, s1, O2, s2, ...): nothing is written twice.
+    split = [m for n, s in zip(lengths, size, strict=True) for m in (n // s, s)]
+    inner = tuple(range(len(lead) + 1, len(lead) + 2 * k, 2))
+    hit = x.reshape(*lead, *split) == jnp.expand_dims(out, inner)
+    # The first of equals is the one with the smallest number among the window's elements.
+    numbers = jnp.arange(math.prod(size), dtype=jnp.int32)
+    numbers = numbers.reshape([1] * len(lead) + [m if i % 2 else 1 for i, m in enumerate(split)])
+    first = jnp.min(jnp.where(hit, numbers, math.prod(size)), axis=inner, keepdims=True)
+    return jnp.where(numbers == first, jnp.expand_dims(g, inner), 0).reshape(x.shape)
+
+
+KERNELS = {"conv_vjp_weight": conv_vjp_weight, "max_pool_vjp_x": max_pool_vjp_x}
+ACCELERATOR_KERNELS = {"conv": conv, "conv_vjp_x": conv_vjp_x}
+
+
+
 class JaxBackend(Backend):
     """JAX on any of its devices. See the module's text for float64 and int64.
 
@@ -266,7 +329,7 @@ class JaxBackend(Backend):
 
     name = "jax"
     xp = xp
-    fast = {}  # op name -> a function with the op's parameters
+    fast = KERNELS if jax.default_backend() == "cpu" else KERNELS | ACCELERATOR_KERNELS
     # Arrays, and what stands for them inside jax.jit, jax.grad and jax.vmap.
     array_types = (type(jax.device_put(np.zeros(0, np.float32))), jax.core.Tracer)
 

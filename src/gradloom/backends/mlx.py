@@ -16,8 +16,10 @@ import numpy as np
 
 from ..dtypes import DType, bfloat16, dtype, float64, to_numpy_dtype
 from ..errors import BackendError, DTypeError, MissingExtraError, explain
-from .base import Backend, register
+from ..ops.conv import conv_shape
 from ..ops.namespace import INDEX, fill
+from ..ops.op import REGISTRY, VJPS
+from .base import Backend, register
 
 _NATIVE = {
     name: getattr(mx, name)
@@ -325,6 +327,61 @@ def _gpu() -> bool:
     return mx.metal.is_available() or (hasattr(mx, "cuda") and mx.cuda.is_available())
 
 
+# Kernels. Their parameters are those of the op or vjp. On the CPU the bodies of conv and conv_vjp_x are faster.
+
+conv_body = REGISTRY["conv"].forward
+conv_vjp_x_body = VJPS["conv_vjp_x"].forward
+conv_vjp_weight_body = VJPS["conv_vjp_weight"].forward
+
+
+def channels_last_conv(x, weight, stride, padding, dilation, groups):
+    """(N, C, *L) and (O, C / groups, *k); MLX has the channels last."""
+    y = mx.conv_general(
+        mx.moveaxis(x, 1, -1),
+        mx.moveaxis(weight, 1, -1),
+        stride=list(stride),
+        padding=([before for before, _ in padding], [after for _, after in padding]),
+        kernel_dilation=list(dilation),
+        groups=groups,
+    )
+    return mx.moveaxis(y, -1, 1)
+
+
+def conv_known(x, groups):
+    """Whether MLX has that convolution: it has no groups over 3 spatial axes, and float64 only to float32's precision."""
+    return (groups == 1 or x.ndim < 5) and x.dtype != mx.float64
+
+
+def conv(x, weight, bias=None, *, stride, padding, dilation, groups=1):
+    if not conv_known(x, groups):
+        return conv_body(xp, x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    conv_shape(x.shape, weight.shape, None if bias is None else bias.shape, stride, padding, dilation, groups)
+    y = channels_last_conv(x, weight, stride, padding, dilation, groups)
+    return y if bias is None else y + mx.reshape(bias, (-1,) + (1,) * len(stride))
+
+
+# Lazy: neither the zeros nor the forward pass are computed.
+
+
+def conv_vjp_x(g, weight, *, x_shape, stride, padding, dilation, groups):
+    if not conv_known(g, groups):
+        return conv_vjp_x_body(xp, g, weight, x_shape, stride, padding, dilation, groups)
+    run = lambda x: channels_last_conv(x, weight, stride, padding, dilation, groups)
+    return mx.vjp(run, [mx.zeros(x_shape, g.dtype)], [g])[1][0]
+
+
+def conv_vjp_weight(g, x, *, weight_shape, stride, padding, dilation, groups):
+    if not conv_known(g, groups):
+        return conv_vjp_weight_body(xp, g, x, weight_shape, stride, padding, dilation, groups)
+    run = lambda weight: channels_last_conv(x, weight, stride, padding, dilation, groups)
+    return mx.vjp(run, [mx.zeros(weight_shape, g.dtype)], [g])[1][0]
+
+
+KERNELS = {"conv_vjp_weight": conv_vjp_weight}
+ACCELERATOR_KERNELS = {"conv": conv, "conv_vjp_x": conv_vjp_x}
+
+
+
 class MlxBackend(Backend):
     """MLX. With dtype float64 it runs on the CPU, elsewhere by default on MLX's own default device.
 
@@ -336,7 +393,7 @@ class MlxBackend(Backend):
 
     name = "mlx"
     xp = xp
-    fast = {}  # op name -> a function with the op's parameters
+    fast = KERNELS if not _gpu() else KERNELS | ACCELERATOR_KERNELS
     array_types = (mx.array,)
 
     def check_device(self, device: Any) -> str:

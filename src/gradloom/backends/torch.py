@@ -467,7 +467,12 @@ def leaky_relu_vjp_x(g, x, *, negative_slope):
     return torch.ops.aten.leaky_relu_backward(g, x, negative_slope, False)
 
 
+gelu_body = REGISTRY["gelu"].forward
+
+
 def gelu(x, *, approximate="none"):
+    if approximate not in ("none", "tanh"):
+        return gelu_body(xp, x, approximate=approximate)  # which raises
     return torch.nn.functional.gelu(x, approximate=approximate)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from ..backends.base import Backend
 from ..errors import GradientError, explain
 from ..ops.op import REGISTRY, Op
 from ..tensor import storage
+from ..tensor.storage import STRUCTURE
 from ..tensor.tape import _new
 from ..tensor.tensor import Tensor
 from . import emit, passes, plan
@@ -27,6 +29,8 @@ def _no_history(xp: Any, g: Any) -> Any:
         )
     )
 
+
+_array_of = operator.attrgetter("_array")
 
 _RESULT = Op("compiled_result", lambda xp, x: x, ("x",), ())
 _RESULT.define_vjp(("x",), _no_history)
@@ -48,6 +52,7 @@ class Compiled:
         self.node_count = len(trace.graph.nodes)
         self.simple_key: Any = None
         self.mode = True
+        self._marked = self._cells = -1  # counts of STRUCTURE at which there is nothing to do
         self._checks = trace.checks
         self._afters = trace.afters
         self._hosts = trace.hosts
@@ -116,6 +121,9 @@ class Compiled:
 
         used = {v for node in graph.nodes for v in node.inputs if type(v) is Value} | set(graph.outputs)
         self._reads = [(n, t) for n, t, v in trace.tensors if v in used]
+        self._written = [(n, t) for n, t, _ in self._changed]
+        self._read_names = [n for n, _ in self._reads]
+        self._read_tensors = [t for _, t in self._reads]
         self._grad_reads = [(n, t) for n, t, v in trace.grads if v in used]
         self._states = {label: container for container, _, label, _ in trace.states}
         scalar_values = [v for _, values in trace.scalars for v in values]
@@ -239,7 +247,7 @@ class Compiled:
         backend = self.backend
         args: list[Any] = []
         if self._reads:
-            args.append({n: t._array for n, t in self._reads})
+            args.append(dict(zip(self._read_names, map(_array_of, self._read_tensors))))  # noqa: B905  (half the time)
         if self._grad_reads:
             args.append({n: t._grad._array for n, t in self._grad_reads})
         if self._states:
@@ -250,12 +258,17 @@ class Compiled:
         if self._hosts:
             args.append([backend.from_numpy(draw()) for draw, _ in self._hosts])
         outs, new_p, new_s, grads = self._fn(*args)
-        for name, t, _ in self._changed:
-            t._array = new_p[name]
-            if t._cell is None:
+        written = self._written
+        if STRUCTURE.cells == self._cells:  # nobody has made an alias since none of these had one
+            for name, t in written:
+                t._array = new_p[name]
                 t._version += 1
-            else:
+        else:
+            for name, t in written:
+                t._array = new_p[name]
                 storage.bump(t)
+            if all(t._cell is None for _, t in written):
+                self._cells = STRUCTURE.cells
         for label, (container, _) in self._new_states.items():
             container[:] = new_s[label]
         for after in self._afters:
@@ -266,12 +279,16 @@ class Compiled:
             else:
                 storage.bump(t)
         for (t, _), array in zip(self._grad_outs, grads, strict=True):
+            if type(t._grad) is not Tensor:
+                STRUCTURE.version += 1  # another compiled function may have to be told
             t._grad = g = _new(Tensor)
             g._array, g._node = array, None
-        for t in self._grad_lost:
-            t._grad = NOT_KEPT
-        for t in self._grad_none:
-            t._grad = None
+        if STRUCTURE.version != self._marked:  # else the marks of the last run still stand
+            for t in self._grad_lost:
+                t._grad = NOT_KEPT
+            for t in self._grad_none:
+                t._grad = None
+            self._marked = STRUCTURE.version
         results: list[Any] = [None] * (len(self._outs) + len(self._statics))
         for (i, _, requires), array in zip(self._outs, outs, strict=True):
             results[i] = t = _new(Tensor)

@@ -6,6 +6,8 @@ import math
 import warnings
 from typing import Any
 
+import numpy as np
+
 from .. import ops
 from ..dtypes import dtype as to_dtype
 from ..dtypes import finfo, int64
@@ -43,8 +45,10 @@ tanh = ops.tanh
 
 
 def each(value: Any, k: int) -> tuple:
-    """An option as one value for each of k axes."""
-    return tuple(value) if isinstance(value, (tuple, list)) else (value,) * k
+    """An option as one value for each of k axes; a sequence of one value stands for all axes too."""
+    if isinstance(value, (tuple, list)):
+        return tuple(value) * k if len(value) == 1 else tuple(value)
+    return (value,) * k
 
 
 def _given(x: Any, inplace: bool, result: Any) -> Any:
@@ -90,6 +94,10 @@ def scaled_dot_product_attention(
     if enable_gqa:
         key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
         value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
+    lead = np.broadcast_shapes(*(tuple(t.shape[:-2]) for t in (query, key, value)))
+    query, key, value = (
+        t if tuple(t.shape[:-2]) == lead else t.expand(*lead, *t.shape[-2:]) for t in (query, key, value)
+    )
     if not dropout_p:
         return _attention(query, key, value, attn_mask, causal=is_causal, scale=scale)[0]
     if not 0 <= dropout_p <= 1:
@@ -292,6 +300,8 @@ def batch_norm(
         training: Use the batch's statistics.
         momentum: What the new batch counts in the running statistics; a number or 0-d Tensor.
     """
+    if input.ndim < 2:
+        raise ShapeError(explain("batch_norm needs channels", expected="input (N, C, ...)", given=f"{list(input.shape)}"))
     if not training:
         return _batch_norm_inference(input, running_mean, running_var, weight, bias, eps=eps)
     n = input.numel() // max(input.shape[1], 1)

@@ -59,7 +59,7 @@ def _(xp, g, x, out, size, stride, padding, dilation, ceil_mode):
     return crop(xp.fold(windows, shape=x.shape, size=size, stride=stride, dilation=dilation), widths, lengths)
 
 
-@op
+@op(promote="float")
 def avg_pool(xp, x, *, size, stride, padding, ceil_mode=False, count_include_pad=True, divisor=None):
     """The mean of each window over the last len(size) axes; `torch.nn.functional.avg_pool1d`, `2d` and `3d`.
 
@@ -99,7 +99,7 @@ def _(xp, g, x_shape, size, stride, padding, ceil_mode, count_include_pad, divis
     return crop(d, widths, lengths)
 
 
-@op
+@op(promote="float")
 def adaptive_avg_pool(xp, x, *, output_size):
     """The means of output_size bins over the last axes; `torch.nn.functional.adaptive_avg_pool1d`, `2d` and `3d`.
 

@@ -152,6 +152,8 @@ def arange(
     """
     start, end = (0, start) if end is None else (start, end)
     start, end, step = (v.item() if hasattr(v, "item") else v for v in (start, end, step))
+    if dtype is not None and to_dtype(dtype).kind in ("int", "uint"):  # as PyTorch: before anything is computed
+        start, end, step = int(start), int(end), int(step)
     if not step:
         raise OptionError(explain("arange: step must be nonzero", given=f"step={step}"))
     if (end - start) * step < 0:
@@ -184,7 +186,10 @@ def linspace(
     if steps < 0:
         raise OptionError(explain("number of steps must be non-negative", given=f"steps={steps}"))
     chosen, found = _target(dtype, device, backend)
-    return _made(chosen.from_numpy(_host(np.linspace(float(start), float(end), steps), found), found), requires_grad)
+    first, last = float(start), float(end)
+    if found.kind in ("int", "uint"):  # as PyTorch: before anything is computed
+        first, last = float(int(first)), float(int(last))
+    return _made(chosen.from_numpy(_host(np.linspace(first, last, steps), found), found), requires_grad)
 
 
 def zeros_like(
@@ -308,25 +313,31 @@ def randperm(
     return wrap(chosen.from_numpy(_host(draw("permutation", generator, int(n)), found), found))
 
 
-def rand_like(input: Any, *, generator: Generator | None = None, dtype: Any = None, requires_grad: bool = False) -> Any:
+def rand_like(
+    input: Any, *, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Any:
     """Uniform random numbers in [0, 1), in the shape, dtype and backend of a Tensor."""
-    return _random_like("uniform", input, generator, dtype, requires_grad)
+    return _random_like("uniform", input, generator, dtype, device, requires_grad)
 
 
 def randn_like(
-    input: Any, *, generator: Generator | None = None, dtype: Any = None, requires_grad: bool = False
+    input: Any, *, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Any:
     """Normal random numbers of mean 0 and standard deviation 1, in the shape, dtype and backend of a Tensor."""
-    return _random_like("normal", input, generator, dtype, requires_grad)
+    return _random_like("normal", input, generator, dtype, device, requires_grad)
 
 
 def randint_like(
-    input: Any, low: int, high: int | None = None, *, generator: Generator | None = None, dtype: Any = None
-) -> Any:
+    input: Any, low: int, high: int | None = None, *, generator: Generator | None = None, dtype: Any = None,
+    device: Any = None, requires_grad: bool = False,
+) -> Any:  # fmt: skip
     """Random integers in [low, high), or [0, low), in the shape, dtype and backend of a Tensor."""
     t = as_tensor(input)
     low, high = (0, low) if high is None else (low, high)
-    return randint(low, high, tuple(t.shape), generator=generator, dtype=dtype or t.dtype, backend=t.backend)
+    where = {"device": device, "backend": t.backend}
+    return randint(
+        low, high, tuple(t.shape), generator=generator, dtype=dtype or t.dtype, requires_grad=requires_grad, **where
+    )
 
 
 def bernoulli(input: Any, *, generator: Generator | None = None) -> Any:
@@ -372,9 +383,9 @@ def _random(kind: str, shape: tuple, bounds: tuple, generator, dtype, device, re
     return _made(chosen.from_numpy(values, found), requires_grad)
 
 
-def _random_like(kind: str, input: Any, generator, dtype, requires_grad) -> Any:
+def _random_like(kind: str, input: Any, generator, dtype, device, requires_grad) -> Any:
     t = as_tensor(input)
-    return _random(kind, tuple(t.shape), (0.0, 1.0), generator, dtype or t.dtype, None, requires_grad, t.backend)
+    return _random(kind, tuple(t.shape), (0.0, 1.0), generator, dtype or t.dtype, device, requires_grad, t.backend)
 
 
 # --------------------------------------------------------------------------------------------------- shared

@@ -202,6 +202,11 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
     if isinstance(dims, int):
         dims = (list(range(a.ndim - dims, a.ndim)), list(range(dims)))
     left, right = ([_axis(d, t.ndim) for d in ds] for d_, (t, ds) in enumerate(zip((a, b), dims, strict=True)))
+    for i, j in zip(left, right, strict=True):  # a size of 1 stands for any
+        if a.shape[i] == 1 != b.shape[j]:
+            b = b.sum(j, keepdim=True)
+        elif b.shape[j] == 1 != a.shape[i]:
+            a = a.sum(i, keepdim=True)
     first = list(string.ascii_letters[: a.ndim])
     second = list(string.ascii_letters[a.ndim : a.ndim + b.ndim])
     for i, j in zip(left, right, strict=True):
@@ -234,16 +239,20 @@ def broadcast_tensors(*tensors: Any) -> tuple:
     return tuple(t.expand(shape) for t in found)
 
 
-def var_mean(input: Any, dim: Any = None, *, correction: float = 1, keepdim: bool = False) -> tuple:
+def var_mean(
+    input: Any, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
+) -> tuple:
     """The variance and the mean, see `var`."""
     t = as_operand(input)
-    return t.var(dim, correction=correction, keepdim=keepdim), t.mean(dim, keepdim)
+    return t.var(dim, unbiased, keepdim, correction=correction), t.mean(None if isinstance(dim, bool) else dim, keepdim)
 
 
-def std_mean(input: Any, dim: Any = None, *, correction: float = 1, keepdim: bool = False) -> tuple:
+def std_mean(
+    input: Any, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
+) -> tuple:
     """The standard deviation and the mean, see `std`."""
     t = as_operand(input)
-    return t.std(dim, correction=correction, keepdim=keepdim), t.mean(dim, keepdim)
+    return t.std(dim, unbiased, keepdim, correction=correction), t.mean(None if isinstance(dim, bool) else dim, keepdim)
 
 
 def is_tensor(obj: Any) -> bool:

@@ -62,7 +62,7 @@ class Methods(Shaping, Selecting, InPlace):
 
     abs = absolute = ops.abs
     neg = negative = ops.negative
-    sign, square, sqrt, rsqrt, reciprocal = ops.sign, ops.square, ops.sqrt, ops.rsqrt, ops.reciprocal
+    sign, sqrt, rsqrt, reciprocal = ops.sign, ops.sqrt, ops.rsqrt, ops.reciprocal
     exp, expm1, log, log1p, log2 = ops.exp, ops.expm1, ops.log, ops.log1p, ops.log2
     sin, cos, tan, sinh, cosh, tanh = ops.sin, ops.cos, ops.tan, ops.sinh, ops.cosh, ops.tanh
     asin, acos, atan, asinh, acosh, atanh = ops.asin, ops.acos, ops.atan, ops.asinh, ops.acosh, ops.atanh
@@ -116,6 +116,10 @@ class Methods(Shaping, Selecting, InPlace):
 
     divide = div
 
+    def square(self) -> Any:
+        """`self * self`; of bools in int64."""
+        return ops.square(self.long() if self.dtype.kind == "bool" else self)
+
     def exp2(self) -> Any:
         """2 to the power of each element."""
         return ops.exp(ops.multiply(self, math.log(2.0)))
@@ -134,6 +138,8 @@ class Methods(Shaping, Selecting, InPlace):
 
     def round(self, *, decimals: int = 0) -> Any:
         """Rounded, half to even, to a number of decimals."""
+        if self.dtype.kind != "float":
+            return self.clone()
         if not decimals:
             return ops.round(self)
         scale = 10.0 ** builtin_abs(decimals)
@@ -232,7 +238,8 @@ class Methods(Shaping, Selecting, InPlace):
             tensor([3., 3.])
         """
         x = self if dtype is None else self.to(dtype)
-        return ops.sum(x, axis=axes(dim, x.ndim), keepdims=keepdim)
+        out = ops.sum(x, axis=axes(dim, x.ndim), keepdims=keepdim)
+        return out if dtype is None else out.to(dtype)
 
     @named
     def mean(self, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
@@ -245,7 +252,8 @@ class Methods(Shaping, Selecting, InPlace):
     def prod(self, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
         """The product over one dimension, or all."""
         x = self if dtype is None else self.to(dtype)
-        return ops.prod(x, axis=None if dim is None else axes(axis(dim, x.ndim), x.ndim), keepdims=keepdim)
+        out = ops.prod(x, axis=None if dim is None else axes(axis(dim, x.ndim), x.ndim), keepdims=keepdim)
+        return out if dtype is None else out.to(dtype)
 
     @named
     def amax(self, dim: Any = None, keepdim: bool = False) -> Any:
@@ -324,6 +332,8 @@ class Methods(Shaping, Selecting, InPlace):
     def norm(self, p: Any = "fro", dim: Any = None, keepdim: bool = False) -> Any:
         """The vector norm over `dim`, `sum(|x| ** p) ** (1 / p)`; "fro" is 2."""
         floating(self, "norm")
+        if isinstance(p, str) and p != "fro":
+            raise OptionError(explain(f"norm does not support p={p!r}", expected="a number or 'fro'", given=repr(p)))
         p = 2 if p is None or p == "fro" else float(p)
         if p == math.inf or p == -math.inf:
             _none_left(self, dim, "norm")
@@ -340,27 +350,29 @@ class Methods(Shaping, Selecting, InPlace):
     def softmax(self, dim: int, dtype: Any = None) -> Any:
         """`exp(self)` scaled to sum 1 along `dim`."""
         x = self if dtype is None else self.to(dtype)
-        return along(x, dim, lambda x, d: ops.softmax(x, axis=d))
+        return along(x, dim, lambda x, d: ops.softmax(x, axis=d) if x.numel() else x * 1)
 
     @named
     def log_softmax(self, dim: int, dtype: Any = None) -> Any:
         """The logarithm of `softmax`."""
         x = self if dtype is None else self.to(dtype)
-        return along(x, dim, lambda x, d: ops.log_softmax(x, axis=d))
+        return along(x, dim, lambda x, d: ops.log_softmax(x, axis=d) if x.numel() else x * 1)
 
     @named
     def cumsum(self, dim: int, *, dtype: Any = None) -> Any:
         """The sums up to each element along `dim`; of integers in int64."""
         x = self if dtype is None else self.to(dtype)
         x = x if x.dtype.kind == "float" or dtype is not None else x.long()
-        return along(x, dim, lambda x, d: ops.cumsum(x, axis=d))
+        out = along(x, dim, lambda x, d: ops.cumsum(x, axis=d))
+        return out if dtype is None else out.to(dtype)
 
     @named
     def cumprod(self, dim: int, *, dtype: Any = None) -> Any:
         """The products up to each element along `dim`; of integers in int64."""
         x = self if dtype is None else self.to(dtype)
         x = x if x.dtype.kind == "float" or dtype is not None else x.long()
-        return along(x, dim, lambda x, d: ops.cumprod(x, axis=d))
+        out = along(x, dim, lambda x, d: ops.cumprod(x, axis=d))
+        return out if dtype is None else out.to(dtype)
 
     @named
     def sort(self, dim: int = -1, descending: bool = False, stable: bool = True) -> Any:
@@ -396,13 +408,20 @@ class Methods(Shaping, Selecting, InPlace):
         return along(self, dim, run)
 
     @named
-    def diff(self, n: int = 1, dim: int = -1) -> Any:
-        """The differences of neighbours along `dim`, n times."""
-        x = self
-        for _ in range(n):
-            size = x.shape[axis(dim, x.ndim)]
-            x = x.narrow(dim, 1, size - 1) - x.narrow(dim, 0, size - 1)
-        return x
+    def diff(self, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Any:
+        """The differences of neighbours along `dim`, n times, of self between `prepend` and `append`; of bools: unequal."""
+        if not self.ndim:
+            raise ShapeError("diff expects input to be at least one-dimensional")
+        if n < 0:
+            raise OptionError(f"order must be non-negative but got {n}")
+        d = axis(dim, self.ndim)
+        parts = [t for t in (prepend, self, append) if t is not None]
+        x = ops.concat(*parts, axis=d) if len(parts) > 1 and n else self
+        change = ops.not_equal if self.dtype.kind == "bool" else ops.subtract
+        for _ in range(builtin_min(n, x.shape[d])):
+            size = builtin_max(x.shape[d] - 1, 0)
+            x = change(x.narrow(d, x.shape[d] - size, size), x.narrow(d, 0, size))
+        return x if x is not self else x.clone()
 
     # ------------------------------------------------------------------------------------------------- products
 
@@ -429,7 +448,18 @@ class Methods(Shaping, Selecting, InPlace):
             raise ShapeError(f"1D tensors expected, but got {self.ndim}D and {other.ndim}D tensors")
         return ops.matmul(self, other)
 
-    inner = dot
+    def inner(self, other: Any) -> Any:
+        """The sums of products over the last dimensions; a 0-d Tensor multiplies."""
+        if not self.ndim or not other.ndim:
+            return ops.multiply(self, other)
+        if self.shape[-1] != other.shape[-1]:
+            raise ShapeError(
+                "inner() the last dimension must match on both input tensors but got shapes "
+                f"{list(self.shape)} and {list(other.shape)}"
+            )
+        k, shape = self.shape[-1], (*self.shape[:-1], *other.shape[:-1])
+        rows = math.prod(self.shape[:-1]), math.prod(other.shape[:-1])
+        return ops.matmul(self.reshape(rows[0], k), other.reshape(rows[1], k).t()).reshape(shape)
 
     def bmm(self, mat2: Any) -> Any:
         """The products of two batches of matrices, (b, m, k) and (b, k, n)."""
@@ -468,7 +498,7 @@ class Methods(Shaping, Selecting, InPlace):
         return self.to("cuda" if device is None else f"cuda:{device}" if isinstance(device, int) else device)
 
 
-builtin_abs, builtin_max = abs, max
+builtin_abs, builtin_max, builtin_min = abs, max, min
 
 
 def _corrected(x: Any, name: str, dim: Any, unbiased: bool, correction: float | None) -> tuple:

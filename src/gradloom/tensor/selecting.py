@@ -26,7 +26,15 @@ class Selecting:
     def gather(self, dim: int, index: Any) -> Any:
         """For each index (of self's number of dimensions) the element there along `dim`."""
         d = axis(dim, self.ndim)
-        check_index(index, self, d, "gather", same=True)
+        if not index.numel():  # of any number of dimensions
+            return ops.take(self.reshape(-1), index.long(), axis=0)
+        check_index(index, self, d, "gather", same=self.ndim > 0 and index.ndim > 0)
+        if not self.ndim or not index.ndim:  # a 0-d Tensor is taken as one element
+            if self.numel() != 1 and self.ndim > 1:
+                raise ShapeError(
+                    f"Index tensor must have the same number of dimensions as input tensor: {index.ndim} and {self.ndim}"
+                )
+            return ops.take(self.reshape(-1), index, axis=0)
         x = self
         for i, n in enumerate(index.shape):
             if i != d and n != x.shape[i]:
@@ -39,6 +47,7 @@ class Selecting:
         if dim is None:
             return self.reshape(-1).gather(0, indices.reshape(-1))
         d = axis(dim, self.ndim)
+        indices = ops.where(indices < 0, indices + self.shape[d], indices)  # which gather refuses
         other = np.broadcast_shapes(
             *(tuple(1 if i == d else n for i, n in enumerate(t.shape)) for t in (self, indices))
         )
@@ -52,28 +61,45 @@ class Selecting:
         if index.ndim > 1:
             raise ShapeError("index_select(): Index is supposed to be a vector")
         check_index(index, self, d, "index_select")
+        if not self.ndim:
+            if index.numel() != 1:
+                raise ShapeError(
+                    f"index_select(): Index to scalar can have only 1 value, got {index.numel()} value(s)"
+                )
+            return self.clone()
         return ops.take(self, index.reshape(-1), axis=d)
 
-    def _at(self, dim: int, index: Any, name: str) -> tuple:
+    def _at(self, dim: int, index: Any, name: str, how: Callable, value: Any) -> Any:
+        """`how` on the slices at the indices; 0-d Tensors are taken as one element."""
         d = axis(dim, self.ndim)
         check_index(index, self, d, name)
-        return (slice(None),) * d + (INDEX,)
+        value = cast_to(self, value)
+        index = index.reshape(-1)
+        if not self.ndim:
+            value = value.reshape(1) if isinstance(value, tape.Tensor) else value
+            return how(self.reshape(1), value, index, key=(INDEX,)).reshape(())
+        return how(self, value, index, key=(slice(None),) * d + (INDEX,))
 
     @named
     def index_add(self, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Any:
         """A copy to which each slice of `source` is added at its index along `dim`."""
-        key = self._at(dim, index, "index_add")
-        return ops.add_at(self, cast_to(self, source if alpha == 1 else source * alpha), index, key=key)
+        return self._at(dim, index, "index_add", ops.add_at, source if alpha == 1 else source * alpha)
 
     @named
     def index_copy(self, dim: int, index: Any, source: Any) -> Any:
         """A copy with the slices at the indices along `dim` replaced by those of `source`."""
-        return ops.put(self, cast_to(self, source), index, key=self._at(dim, index, "index_copy"))
+        return self._at(dim, index, "index_copy", ops.put, source)
 
     @named
     def index_fill(self, dim: int, index: Any, value: Any) -> Any:
         """A copy with the slices at the indices along `dim` filled with a value."""
-        return ops.put(self, cast_to(self, value), index, key=self._at(dim, index, "index_fill"))
+        d = axis(dim, self.ndim)
+        check_index(index, self, d, "index_fill")
+        shape = [n if i == d else 1 for i, n in enumerate(self.shape)]
+        # A mask, as an index that is given twice counts once in the gradient of the value.
+        n = self.shape[d] if self.ndim else 1
+        there = ops.put(creation.zeros(n, dtype="bool", backend=backend_name(self)), True, index.reshape(-1), key=(INDEX,))
+        return self.masked_fill(there.reshape(shape), value)
 
     @named
     def scatter_add(self, dim: int, index: Any, src: Any) -> Any:
@@ -114,15 +140,12 @@ class Selecting:
 
     def nonzero(self, *, as_tuple: bool = False) -> Any:
         """The indices of the elements that are not 0: (number, ndim), or with as_tuple a vector for each dimension."""
+        if not self.ndim:
+            found = self.reshape(1).nonzero()
+            return (found[:, 0],) if as_tuple else found[:, :0]
         found = np.nonzero(self.detach().numpy())
         parts = tuple(wrap(as_array(v, None, self.backend, False)) for v in found)
-        return (
-            parts
-            if as_tuple
-            else ops.stack(*parts, axis=1)
-            if parts
-            else creation.zeros(int(self.item() != 0), 0, dtype="int64")
-        )
+        return parts if as_tuple else ops.stack(*parts, axis=1)
 
     def masked_select(self, mask: Any) -> Any:
         """The elements where the mask (bool) holds, as a vector."""

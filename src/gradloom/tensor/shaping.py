@@ -307,8 +307,18 @@ class Shaping:
         return self.repeat(*(1,) * (self.ndim - len(counts)), *counts)
 
     @named
-    def repeat_interleave(self, repeats: Any, dim: int | None = None) -> Any:
-        """Each element repeated along `dim` (None: of the flattened Tensor); by an int, or a count for each element."""
+    def repeat_interleave(self, repeats: Any, dim: int | None = None, *, output_size: int | None = None) -> Any:
+        """Each element repeated along `dim` (None: of the flattened Tensor); by an int, or a count for each element.
+
+        `output_size`, where it is given, has to be the size that comes out; nothing is saved by it here.
+        """
+        out = self._repeated(repeats, dim)
+        size = out.shape[0 if dim is None else dim]
+        if output_size is not None and output_size != size:
+            raise ShapeError(f"repeat_interleave: output_size is {output_size}, and the repeats give {size}")
+        return out
+
+    def _repeated(self, repeats: Any, dim: int | None) -> Any:
         x = self.reshape(-1) if dim is None else self
         d = 0 if dim is None else axis(dim, x.ndim)
         if isinstance(repeats, int):
@@ -321,9 +331,9 @@ class Shaping:
         where = np.repeat(np.arange(x.shape[d]), counts)
         return ops.take(x, wrap(as_array(where, None, self.backend, False)), axis=d)
 
-    def flip(self, *dims: Any) -> Any:
-        """A copy with the order reversed along dimensions."""
-        found = tuple(axis(d, self.ndim) for d in sizes(dims))
+    def flip(self, *axes: Any, dims: Any = None) -> Any:
+        """A copy with the order reversed along dimensions: `flip(0, 1)`, `flip((0, 1))` or `flip(dims=(0, 1))`."""
+        found = tuple(axis(d, self.ndim) for d in sizes(axes if dims is None else (dims,)))
         if len(set(found)) != len(found):
             raise ShapeError(
                 f"dim {next(d for d in found if found.count(d) > 1)} appears multiple times in the list of dims"

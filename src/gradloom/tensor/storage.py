@@ -22,9 +22,15 @@ from .tape import Leaf, spoil
 
 
 class Structure:
-    """Counts the changes that a compiled step must look at: which Tensors there are, which have gradients and want them."""
+    """Counts the changes that a compiled step must look at.
+
+    Attributes:
+        version: Changes of which Tensors there are, which have gradients and want them, and of modules' settings.
+        cells: Cells that were made.
+    """
 
     version = 0
+    cells = 0
 
 
 STRUCTURE = Structure()
@@ -45,6 +51,7 @@ class Cell:
         self.members = [weakref.ref(root)]
         self.live = 8
         root._cell = self
+        STRUCTURE.cells += 1
 
     def add(self, t: Any) -> None:
         t._cell = self
@@ -52,6 +59,10 @@ class Cell:
         if len(self.members) > self.live:
             self.members = [r for r in self.members if r() is not None]
             self.live = 2 * len(self.members) + 8
+
+    def count(self) -> int:
+        """How many members are alive."""
+        return sum(r() is not None for r in self.members)
 
     def changed(self, writer: Any) -> None:
         """Gives all members a new version, and all but the writer the new elements."""
@@ -146,9 +157,12 @@ def check_in_place(t: Any) -> None:
 
 
 def bump(t: Any) -> None:
-    """Notes that t's array was written in place by an optimizer."""
-    if t._cell is None:
+    """Notes that t's array was written in place, or replaced, by an optimizer."""
+    cell = t._cell
+    if cell is None:
         t._version += 1
-    else:
-        t._cell.array = t._array
-        t._cell.changed(t)
+        return
+    cell.array = t._array
+    cell.changed(t)
+    if t._base is None and cell.count() == 1:
+        t._cell = None  # its aliases are gone: from now on the short way again
