@@ -28,8 +28,8 @@ def losses_on(backend: str, steps: int) -> list[float]:
     images = (images.reshape(-1, 1, 8, 8) / 16).astype("float32")
     # The model is chosen so that rounding errors stay small. The convolutions have no bias: a BatchNorm follows, so the
     # gradient of a bias is 0 but for rounding, and Adam, which divides a gradient by its own size, makes whole steps of that
-    # noise. GELU and AvgPool2d have no kinks: with ReLU and MaxPool2d the curves agree to 1e-6 or better until an element lands
-    # within rounding of a kink (the images' black corners give many equal ones), and then to some 1e-4.
+    # noise. GELU and AvgPool2d have no kinks: with ReLU and MaxPool2d the curves agree as well until an element lands within
+    # rounding of a kink (the images' black corners give many equal elements), and then its gradient is another one.
     model = nn.Sequential(
         nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.GELU(), nn.AvgPool2d(2),
         nn.Conv2d(8, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.GELU(), nn.AdaptiveAvgPool2d(2),

@@ -18,7 +18,7 @@ import gradloom as gl
 
 from .mapping import DIFFERENT, SHAPE_ONLY, TOLERANCE, WIDER, find, refusal
 
-VARIANTS = ("function", "method", "inplace")
+DTYPES = ("float64", "float32", "int64", "bool")
 
 
 class Refused(Exception):
@@ -253,6 +253,8 @@ def samples(name: str, dtype: str, count: int | None) -> list[Any]:
     found = list(entry.sample_inputs("cpu", getattr(torch, dtype), requires_grad=gradients))
     if count is None or len(found) <= count:
         return found
+    if count == 1:
+        return [found[len(found) // 2]]
     return [found[round(i)] for i in np.linspace(0, len(found) - 1, count)]
 
 

@@ -6,6 +6,7 @@ as soon as it has a name; what has another name, or another form of call, is in 
 """
 
 import operator
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -139,11 +140,12 @@ DIFFERENT: dict[str, dict[str, str]] = {
     "topk": {"(bool|int64) .*result 1: values": _TIES},
 }
 
+# Engines that do not have an entry's function, with the reason: {entry: {engine: reason}}.
+NOT_ON: dict[str, dict[str, str]] = {}
+
 
 def refusal(name: str, error: Exception) -> str | None:
     """The reason why gradloom refuses the sample; None where it should not."""
-    import re
-
     for pattern, reason in REFUSED.get(name, {}).items():
         if re.search(pattern, f"{type(error).__name__}: {error}"):
             return reason

@@ -41,6 +41,7 @@ class Backend:
         xp: The engine's namespace: an object with the functions of `namespace.NAMESPACE`.
         fast: op name -> a faster function with the op's parameters (without `xp`), for ops, vjps and update rules.
             It has the meaning of the op's body; tests hold it to that.
+        loops: The engine's own forms of the ops "scan", "cond" and "while_loop".
         array_types: The concrete types of the engine's arrays.
         plans: Compiled steps get buffers that are made once (graph/plan.py).
         mutable: Arrays can be written in place (so a compiled step may update parameters where they lie).
@@ -54,6 +55,7 @@ class Backend:
     name: ClassVar[str]
     xp: ClassVar[Any]
     fast: ClassVar[dict[str, Callable]] = {}
+    loops: ClassVar[dict[str, Callable]] = {}
     array_types: ClassVar[tuple[type, ...]]
     mutable: ClassVar[bool] = False
     plans: ClassVar[bool] = False

@@ -318,6 +318,32 @@ ACCELERATOR_KERNELS = {"conv": conv, "conv_vjp_x": conv_vjp_x}
 
 
 
+# JAX's own loops: compiled once, whatever the number of steps.
+
+
+def scan(*values, body, carries, sequences, length, reverse=False):
+    """Runs body at each step along the first axis of the sequences: the last carries, and its other results stacked."""
+    xs, rest = values[carries : carries + sequences], values[carries + sequences :]
+
+    def step(carry, x):
+        out = body(*carry, *x, *rest)
+        return out[:carries], out[carries:]
+
+    carry, ys = jax.lax.scan(step, values[:carries], xs, length=length, reverse=reverse)
+    return (*carry, *ys)
+
+
+def cond(pred, *values, true, false):
+    """The results of true(*values) where pred holds, else of false(*values); only that one is run."""
+    return jax.lax.cond(pred, true, false, *values)
+
+
+def while_loop(*values, condition, body, carries):
+    """Runs body as long as condition holds, and gives the last carries."""
+    rest = values[carries:]
+    return jax.lax.while_loop(lambda carry: condition(*carry, *rest)[0], lambda carry: body(*carry, *rest), values[:carries])
+
+
 class JaxBackend(Backend):
     """JAX on any of its devices. See the module's text for float64 and int64.
 
@@ -330,6 +356,7 @@ class JaxBackend(Backend):
     name = "jax"
     xp = xp
     fast = KERNELS if jax.default_backend() == "cpu" else KERNELS | ACCELERATOR_KERNELS
+    loops = {"scan": scan, "cond": cond, "while_loop": while_loop}
     # Arrays, and what stands for them inside jax.jit, jax.grad and jax.vmap.
     array_types = (type(jax.device_put(np.zeros(0, np.float32))), jax.core.Tracer)
 

@@ -175,7 +175,9 @@ class Compiled:
         start = time.perf_counter()
         fn = emit.build(name, self.source, helpers.namespace)
         donate = tuple(i for i, p in enumerate(parameters) if p == "s")
-        self._fn = backend.compile(fn, donate)
+        # A branch that is Python's own cannot be part of what MLX compiles.
+        branches = {node.op.name for node, _ in passes.blocks(graph)} - {"scan"}
+        self._fn = backend.compile(fn, donate) if branches <= backend.loops.keys() else fn
         self._order = parameters
         self.engine_seconds = time.perf_counter() - start
 

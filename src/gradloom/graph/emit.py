@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import inspect
 import keyword
 import linecache
 import re
 import textwrap
 from collections.abc import Callable
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType
 from typing import Any
 
 from ..backends.base import Backend
 from ..ops.namespace import NAMESPACE
 from ..dtypes import DType
-from ..ops.op import Op
+from ..ops.op import REGISTRY, Op
 from .graph import Graph, Node, Value
 
 INFIX = {
@@ -57,12 +58,17 @@ def name_values(graph: Graph, reserved: set[str]) -> None:
             else:
                 result = node.op.outputs[min(value.index, len(node.op.outputs) - 1)].lstrip("*")
                 base = identifier(node.op.name if result == "out" else result) if result != "out" or len(node.op.name) > 2 else "t"
-            name, k = base, 0
-            while name in taken:
-                k += 1
-                name = f"{base}_{k}"
-            taken.add(name)
-            value.name = name
+            value.name = unique(base, taken)
+            taken.add(value.name)
+
+
+def unique(base: str, taken: set[str]) -> str:
+    """The name, with a number if it is taken."""
+    name, k = base, 0
+    while name in taken:
+        k += 1
+        name = f"{base}_{k}"
+    return name
 
 
 def _bare(name: str) -> str:
@@ -105,12 +111,14 @@ class Helpers:
     Attributes:
         sources: name -> source text, in the order in which they are needed.
         namespace: What the text refers to that is not printed: `xp`, the engine's modules, dtypes, constants.
+        blocks: Name of each function that a loop or branch calls.
     """
 
     def __init__(self, backend: Backend):
         self.backend = backend
         self.sources: dict[str, str] = {}
         self.namespace: dict[str, Any] = {"xp": backend.xp}
+        self.blocks: dict[Graph, str] = {}
         self._keys: dict[Any, str] = {}
 
     def unique(self, name: str, key: Any) -> str:
@@ -126,36 +134,41 @@ class Helpers:
 
     def op(self, record: Op) -> str:
         """The helper of an op: the engine's kernel of that name, or the op's body."""
-        kernel = self.backend.fast.get(record.name)
+        kernel = self.backend.fast.get(record.name) or self.backend.loops.get(record.name)
         return self.function(record.name, kernel or record.forward, drop_xp=kernel is None)
 
     def function(self, name: str, fn: Callable, drop_xp: bool = False) -> str:
         if name in self.sources or (name in self.namespace and not drop_xp):
             return name
-        if not isinstance(fn, FunctionType):
-            self.namespace[name] = fn  # the engine's own function
+        made = _source(fn, name, drop_xp)
+        if made is None:
+            self.namespace[name] = fn  # the engine's own function, or one made by another: there is no text that would do
             return name
-        tree = ast.parse(textwrap.dedent(inspect.getsource(fn))).body[0]
-        if not isinstance(tree, ast.FunctionDef) or fn.__closure__:
-            self.namespace[name] = fn  # made by another function: its text alone would not do
-            return name
-        tree.name, tree.decorator_list, tree.returns = name, [], None
-        if drop_xp:
-            tree.args.args = tree.args.args[1:]
-        for a in (*tree.args.args, *tree.args.kwonlyargs, *tree.args.posonlyargs, tree.args.vararg, tree.args.kwarg):
-            if a is not None:
-                a.annotation = None
-        docstring = ast.get_docstring(tree)
-        if docstring:
-            tree.body[0] = ast.Expr(ast.Constant(docstring.strip().split("\n")[0]))
+        text, free = made
         self.sources[name] = ""  # takes its place before what it calls, which may call it
-        names = [n for n in ast.walk(tree) if isinstance(n, ast.Name)]
-        local = {n.id for n in names if not isinstance(n.ctx, ast.Load)}
-        for free in sorted({n.id for n in names} - local):
-            self._bind(free, fn)
-        text = ast.unparse(ast.fix_missing_locations(tree))
+        for n in free:
+            self._bind(n, fn)  # type: ignore[arg-type]
         del self.sources[name]
         self.sources[name] = text
+        return name
+
+    def block(self, base: str, graph: Graph, operands: list, taken: set[str]) -> str:
+        """The function that a loop or branch calls; equal ones are printed once.
+
+        Args:
+            operands: What the node is given for the graph's inputs, whose names inputs without a label take.
+            taken: Names that it may not have.
+        """
+        name = self.blocks.get(graph)
+        if name is None:
+            name = unique(base, {*taken, *self.sources, *self.namespace})
+            self.blocks[graph] = name
+            for v, operand in zip(graph.inputs, operands, strict=True):
+                v.name = v.label or (type(operand) is Value and operand.name) or "x"
+            self.sources[name] = ""
+            text = function_text(name, graph, self)
+            del self.sources[name]
+            self.sources[name] = text
         return name
 
     def _bind(self, name: str, fn: FunctionType) -> None:
@@ -169,11 +182,45 @@ class Helpers:
             raise AssertionError(f"two meanings of {name} in emitted source")
 
 
-_inline: dict[Op, Any] = {}
+@functools.cache
+def _source(fn: Callable, name: str, drop_xp: bool) -> tuple[str, tuple[str, ...]] | None:
+    """A function's text under another name, without decorators, annotations and all but the first line of its docstring; and the
+    globals that it uses."""
+    if not isinstance(fn, FunctionType) or fn.__closure__:
+        return None
+    text = textwrap.dedent(inspect.getsource(fn))
+    tree: Any = ast.parse(text).body[0]
+    if not isinstance(tree, ast.FunctionDef):
+        return None
+    arguments = tree.args
+    if drop_xp:
+        arguments.args = arguments.args[1:]
+    for a in (*arguments.args, *arguments.kwonlyargs, *arguments.posonlyargs, arguments.vararg, arguments.kwarg):
+        if a is not None:
+            a.annotation = None
+    first, body = tree.body[0], tree.body
+    lines = [f"def {name}({ast.unparse(arguments)}):"]
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+        lines.append(f'    """{first.value.value.strip().splitlines()[0]}"""')
+        body = body[1:]
+    if body:
+        lines += [line.rstrip() for line in text.splitlines()[body[0].lineno - 1 :]]
+    return "\n".join(lines), tuple(sorted(_globals(fn.__code__) & fn.__globals__.keys()))
 
 
-def inline(record: Op) -> ast.expr | None:
-    """The expression of an op whose body is one `return`; None for longer ones."""
+def _globals(code: CodeType) -> set[str]:
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= _globals(constant)
+    return names
+
+
+_inline: dict[Op, str | None] = {}
+
+
+def inline(record: Op) -> str | None:
+    """A format string for an op whose body is one short `return` ("xp.maximum({x}, 0)"); None for longer ones."""
     if record not in _inline:
         _inline[record] = None
         fn = record.forward
@@ -181,20 +228,14 @@ def inline(record: Op) -> ast.expr | None:
             tree: Any = ast.parse(textwrap.dedent(inspect.getsource(fn))).body[0]
             body = [s for s in tree.body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
             if len(body) == 1 and isinstance(body[0], ast.Return) and body[0].value is not None:
-                names = {n.id for n in ast.walk(body[0]) if isinstance(n, ast.Name)}
-                if not names & fn.__globals__.keys() and len(ast.unparse(body[0].value)) < 70:
-                    _inline[record] = body[0].value
+                names = [n for n in ast.walk(body[0]) if isinstance(n, ast.Name)]
+                if not {n.id for n in names} & fn.__globals__.keys() and len(ast.unparse(body[0].value)) < 70:
+                    for n in names:
+                        if n.id in record.args or n.id in record.attrs:
+                            n.id = f"{{{n.id}}}"
+                    text = ast.unparse(body[0].value)
+                    _inline[record] = text if text.count("{") == sum(n.id.startswith("{") for n in names) else None
     return _inline[record]
-
-
-class _Substitute(ast.NodeTransformer):
-    def __init__(self, texts: dict[str, str]):
-        self.texts = texts
-
-    def visit_Name(self, node: ast.Name) -> ast.AST:  # noqa: N802  (the name that ast calls)
-        if node.id in self.texts:
-            return ast.parse(self.texts[node.id], mode="eval").body
-        return node
 
 
 # --------------------------------------------------------------------------------------------------- expressions
@@ -225,8 +266,10 @@ def expression(node: Node, helpers: Helpers) -> str:
     """The right side of a node's line."""
     record, args = node.op, [operand(v) for v in node.inputs]
     attrs = {k: v for k, v in node.attrs.items() if k not in record.defaults or record.defaults[k] != v}
-    for v in node.attrs.values():
+    for k, v in node.attrs.items():
         _bind_static(v, helpers)
+        if isinstance(v, Graph):
+            attrs[k] = _Name(helpers.blocks[v])
     while args and args[-1] == "None" and record.defaults.get(record.args[min(len(args), len(record.args)) - 1], 0) is None:
         args.pop()
     if record.name in helpers.backend.fast:
@@ -241,18 +284,27 @@ def expression(node: Node, helpers: Helpers) -> str:
         return f"{args[0]}.T"
     if record.name in NAMESPACE:
         return call(f"xp.{record.name}", args, attrs)
-    body = inline(record)
-    if body is not None:
-        texts = dict(zip(record.args, args, strict=False))
-        texts |= {k: literal(v) for k, v in {**record.defaults, **node.attrs}.items() if k not in record.args}
-        texts |= {k: literal(v) for k, v in record.defaults.items() if k in record.args and k not in texts}
-        return ast.unparse(_Substitute(texts).visit(ast.parse(ast.unparse(body), mode="eval").body))
+    template = inline(record)
+    if template is not None:
+        texts = {k: literal(v) for k, v in (*record.defaults.items(), *node.attrs.items())}
+        texts.update(zip(record.args, args, strict=False))
+        return template.format(**{k: f"({t})" if t[0] == "-" else t for k, t in texts.items()})
     return call(helpers.op(record), args, attrs)
+
+
+class _Name(str):
+    """A name among attributes: printed without quotes."""
+
+    __repr__ = str.__str__
 
 
 def prepare(graph: Graph, helpers: Helpers) -> set[str]:
     """Makes the helpers of all nodes, and gives the names that values may not have."""
+    taken = {v.name for node in graph.nodes for v in node.outputs if v.name} | {v.name for v in graph.inputs if v.name}
     for node in graph.nodes:
+        for key, inner in node.attrs.items():
+            if isinstance(inner, Graph):
+                helpers.block(f"{node.op.name}_{key}", inner, node.inputs[len(node.inputs) - len(inner.inputs) :], taken)
         if hasattr(node.op, "rule"):
             continue
         if node.op.name in helpers.backend.fast or (node.op.name not in NAMESPACE and inline(node.op) is None):
@@ -325,6 +377,22 @@ def body(graph: Graph, helpers: Helpers, line: Callable[[Node], list[str]] | Non
     return lines
 
 
+def function_text(name: str, graph: Graph, helpers: Helpers) -> str:
+    """A graph as a function that returns a tuple."""
+    for node in graph.nodes:
+        for v in node.outputs:
+            v.name = None
+    reserved = {name, "xp", *REGISTRY, *prepare(graph, helpers)}
+    for v in graph.inputs:
+        v.name = unique(identifier(_bare(v.name or "x")), reserved)
+        reserved.add(v.name)
+    name_values(graph, reserved)
+    lines = body(graph, helpers)
+    results = ", ".join(v.name for v in graph.outputs) + ("," if len(graph.outputs) == 1 else "")  # type: ignore[misc]
+    lines += comment(f"return ({results})", "", 100)
+    return f"def {name}({', '.join(v.name for v in graph.inputs)}):\n" + "\n".join("    " + line for line in lines)  # type: ignore[misc]
+
+
 def comment(text: str, note: str, width: int) -> list[str]:
     """The line with its comment in one column; a long one is wrapped at commas, inside brackets."""
     if len(text) <= width:
@@ -363,7 +431,3 @@ def build(name: str, source: str, namespace: dict[str, Any]) -> Callable:
 def module_text(helpers: Helpers, function: str) -> str:
     """Helpers and function as one text."""
     return "\n\n\n".join([*helpers.sources.values(), function]) + "\n"
-
-
-def is_module(x: Any) -> bool:
-    return isinstance(x, ModuleType)

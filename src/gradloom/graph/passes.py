@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from .. import ops
@@ -14,6 +14,20 @@ from ..ops.namespace import NAMESPACE
 from .graph import PLACE, Graph, Node, Value
 
 CREATION = frozenset(("zeros", "ones", "full", "arange", "eye"))
+LOOPS = frozenset(("scan", "cond", "while_loop"))  # nodes with graphs among their attributes
+
+#: name of an op -> `trim(node, used)`, which removes results that are not in `used`, and what only they need, from a node.
+TRIM: dict[str, Callable[[Node, set[Value]], None]] = {}
+
+
+def blocks(graph: Graph) -> Iterator[tuple[Node, Graph]]:
+    """The loops and branches of a graph, each with its functions; those inside these functions, too."""
+    for node in graph.nodes:
+        if node.op.name in LOOPS:
+            for inner in node.attrs.values():
+                if isinstance(inner, Graph):
+                    yield node, inner
+                    yield from blocks(inner)
 
 
 def substitute(graph: Graph, new: dict[Value, Value]) -> None:
@@ -37,6 +51,8 @@ def dead(graph: Graph) -> None:
     kept = []
     for node in reversed(graph.nodes):
         if any(v in used for v in node.outputs):
+            if node.op.name in TRIM:
+                TRIM[node.op.name](node, used)
             kept.append(node)
             used.update(v for v in node.inputs if type(v) is Value)
     graph.nodes = kept[::-1]
@@ -86,7 +102,7 @@ def fold(graph: Graph, compute: Callable[[Node, list], Any], limit: int = 1 << 2
         node.inputs = [new.get(v, v) if type(v) is Value else v for v in node.inputs]
         values = [v for v in node.inputs if type(v) is Value]
         fixed = all(v.constant is not None for v in values) and (values or node.op.name in CREATION)
-        if fixed and sum(_size(v) for v in node.outputs) <= limit and node.op.name not in ("scan", "cond", "while_loop"):
+        if fixed and sum(_size(v) for v in node.outputs) <= limit and node.op.name not in LOOPS:
             result = compute(node, [v.constant if type(v) is Value else v for v in node.inputs])
             arrays = result if node.several else (result,)
             new.update((v, graph.constant(a)) for v, a in zip(node.outputs, arrays, strict=True))
@@ -126,7 +142,7 @@ def lower(graph: Graph, keep: Callable[[Node], bool]) -> None:
     try:
         for node in nodes:
             node.inputs = [new.get(v, v) if type(v) is Value else v for v in node.inputs]
-            if node.op.name in NAMESPACE or keep(node):
+            if node.op.name in NAMESPACE or node.op.name in LOOPS or keep(node):
                 graph.nodes.append(node)
                 continue
             PLACE.phase, PLACE.scope = node.phase, node.scope

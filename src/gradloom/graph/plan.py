@@ -251,7 +251,8 @@ class Plan:
         self._bind(total.name, array)  # type: ignore[arg-type]
         for v in node.inputs:
             end = start + math.prod(v.shape)
-            if self.owner(v) not in self._placed:
+            placed = self._placed.get(self.owner(v))
+            if placed is None or self.arrays.get(self.owner(v)) is not placed:  # what made it may not take out=
                 part = self._bind(f"{total.name}_{start}", array[start:end].reshape(v.shape))
                 lines.append(f"np.copyto({part}, {v.name})")
             start = end

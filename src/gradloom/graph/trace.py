@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from .. import ops
 from ..backends.base import Backend, using_backend
 from ..backends.shapes import Spec
 from ..dtypes import DType
@@ -15,6 +17,7 @@ from ..tensor.storage import STRUCTURE
 from ..tensor.tape import Leaf, Raw
 from ..tensor.tensor import Tensor
 from .graph import PLACE, Graph, Value
+from .passes import CREATION
 
 
 class NotKept:
@@ -50,12 +53,14 @@ class EntryGrad:
 
 
 class TraceBackend(Backend):
-    """The default backend while tracing: what is made inside the function is a constant of the graph."""
+    """The default backend while tracing: what is made inside the function is a constant, or a node, of the graph."""
+
+    xp = SimpleNamespace(**{name: ops.REGISTRY[name].kernels[Value] for name in CREATION})
 
     def __init__(self, inner: Backend, graph: Graph):
         self.inner, self.graph = inner, graph
         self._dtype, self.device = inner._dtype, inner.device
-        self.name, self.xp, self.fast, self.array_types = inner.name, inner.xp, inner.fast, (Value,)
+        self.name, self.fast, self.array_types = inner.name, inner.fast, (Value,)
 
     def native_dtype(self, d: DType) -> Any:
         return self.inner.native_dtype(d)

@@ -391,18 +391,19 @@ class Recorded:
     unwrap = wrap
 
 
-def run(roots: list, how: Any, retain: bool, wanted: dict | None = None) -> dict:
+def run(roots: list, how: Any, retain: bool, wanted: dict | None = None, stop: bool = False) -> dict:
     """Runs backward from `roots`, [(node, cotangent)], and gives {leaf: cotangent}.
 
     Args:
         how: `Raw` or `Recorded`.
         retain: Keep the saved values for another pass.
         wanted: {id of a node or leaf: it} whose cotangents are asked for; then only what leads to them is run.
+        stop: The pass ends there: neither what made them nor their hooks are run.
 
     Returns:
         {id of a leaf (or wanted node): (it, cotangent)}.
     """
-    useful = None if wanted is None else _leading_to([n for n, _ in roots], wanted)
+    useful = None if wanted is None else _leading_to([n for n, _ in roots], wanted, stop)
     pending: dict[int, Any] = {}  # number of a node -> its cotangent so far
     queue: list[tuple[int, Any]] = []
     found: dict[int, Any] = {}
@@ -413,7 +414,7 @@ def run(roots: list, how: Any, retain: bool, wanted: dict | None = None) -> dict
             if useful is not None and id(parent) not in useful:
                 continue
             kind = type(parent)
-            if kind is Leaf:
+            if kind is Leaf or (stop and id(parent) in wanted):  # type: ignore[operator]
                 before = found.get(id(parent))
                 found[id(parent)] = (parent, g if before is None else add(before[1], g))
                 continue
@@ -446,7 +447,7 @@ def run(roots: list, how: Any, retain: bool, wanted: dict | None = None) -> dict
             pending[number][node.index] = g
             contributions = ()
     for key, (node, g) in found.items():
-        if type(node) is Leaf and node.hooks:
+        if type(node) is Leaf and node.hooks and not stop:
             found[key] = (node, _hooked(node.hooks, g, how))
     return found
 
@@ -555,14 +556,14 @@ def _hooked(hooks: dict, g: Any, how: Any) -> Any:
     return g
 
 
-def _leading_to(roots: list, wanted: dict) -> dict[int, bool]:
+def _leading_to(roots: list, wanted: dict, stop: bool = False) -> dict[int, bool]:
     """{id of each node on a path from a root to a wanted one: whether its own parents are needed}. Iterative."""
     useful: dict[int, bool] = {}
     seen = set()
     stack = [(n, False) for n in roots]
     while stack:
         node, done = stack.pop()
-        if type(node) is Leaf:
+        if type(node) is Leaf or (stop and id(node) in wanted):
             if id(node) in wanted:
                 useful[id(node)] = False
             continue

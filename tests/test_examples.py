@@ -1,0 +1,86 @@
+"""The examples run as a reader would run them: as programs, in a folder of their own."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gradloom as gl
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(name, *options, cwd, status=0):
+    """The output of an example; its exit status has to be the given one."""
+    path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / name), *map(str, options)],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == status, (
+        f"{name} ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    )
+    return done.stdout
+
+
+def metrics(folder):
+    with open(folder / "metrics.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.slow
+def test_digits_leaves_a_run_folder(backend, tmp_path):
+    text = run("digits.py", "--backend", backend, "--epochs", 1, cwd=tmp_path)
+    assert "epoch  1" in text and "\x1b" not in text  # no terminal: plain lines
+    folder = tmp_path / "runs" / f"digits-{backend}"
+    assert {p.name for p in folder.iterdir()} == {"metrics.csv", "loss_curve.png", "checkpoint.safetensors", "step.py"}
+    (row,) = metrics(folder)
+    assert list(row) == ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
+    assert float(row["train_loss"]) < 1.5
+    assert float(row["test_accuracy"]) > 0.5
+    assert (folder / "loss_curve.png").read_bytes().startswith(b"\x89PNG")
+    source = (folder / "step.py").read_text()
+    assert "def step(" in source and "# backward" in source
+    compile(source, "step.py", "exec")
+    saved = gl.load(folder / "checkpoint.safetensors")
+    assert saved["model"]["0.weight"].shape == (16, 1, 3, 3)
+    assert saved["model"]["1.num_batches_tracked"].item() == 1437 // 64
+
+
+@pytest.mark.slow
+def test_digits_learns_resumes_and_runs_eagerly(tmp_path):
+    run("digits.py", "--out", "run", "--seed", 1, cwd=tmp_path)
+    rows = metrics(tmp_path / "run")
+    assert len(rows) == 10
+    assert float(rows[-1]["test_accuracy"]) >= 0.97
+    # A finished run has nothing left to do; another epoch is added to it.
+    assert "resumed after epoch 10" in run("digits.py", "--out", "run", "--seed", 1, "--resume", cwd=tmp_path)
+    assert metrics(tmp_path / "run") == rows
+    run("digits.py", "--out", "run", "--seed", 1, "--resume", "--epochs", 11, "--eager", cwd=tmp_path)
+    more = metrics(tmp_path / "run")
+    assert [row["epoch"] for row in more] == [str(n) for n in range(1, 12)]
+    assert float(more[-1]["train_loss"]) < 2 * float(rows[-1]["train_loss"])  # weights and optimizer were taken over
+
+
+def test_compare_engines_on_numpy(tmp_path):
+    text = run("compare_engines.py", "--steps", 5, "--backends", "numpy", cwd=tmp_path)
+    assert "0.0e+00 at step 1 " in text  # a rerun on one engine is bit-equal
+
+
+@pytest.mark.slow
+def test_compare_engines(tmp_path):
+    text = run("compare_engines.py", "--steps", 30, cwd=tmp_path)
+    assert "BEYOND" not in text
+
+
+def test_compare_engines_beyond_the_limit(tmp_path):
+    pytest.importorskip("torch")
+    text = run("compare_engines.py", "--steps", 10, "--tolerance", 0, "--backends", "torch", cwd=tmp_path, status=1)
+    assert "BEYOND THE LIMIT" in text
