@@ -16,7 +16,6 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-input --pre
 WORKERS ?= 2
 # More for pytest: make test PYTEST_ARGS='-k dtypes -x'
 PYTEST_ARGS ?=
-TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 
 help:
 	@echo 'make demo         train a classifier of handwritten digits on NumPy (examples/digits.py)'
@@ -65,12 +64,7 @@ $(PY):
 	@$(PIP) -c constraints.txt -e '.[demo]'
 	@touch $@
 
-# PyPI's torch for Linux brings gigabytes of CUDA libraries: the CPU build is looked for first, where pip is set up
-# to look and then at its publisher's; only where neither has it does the last line take PyPI's.
 .venv/.all: pyproject.toml constraints.txt | $(PY)
 	@echo 'installing all engines and tools (once; some minutes)'
-	@if [ "$$(uname -s)" = Linux ]; then \
-		$(PIP) --no-deps 'torch==$(TORCH)+cpu' 2>/dev/null || \
-		$(PIP) --no-deps --retries 1 --timeout 15 --index-url https://download.pytorch.org/whl/cpu 'torch==$(TORCH)' || true; fi
 	@$(PIP) -c constraints.txt -e '.[all]'
 	@touch .venv/.demo $@

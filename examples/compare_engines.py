@@ -3,8 +3,8 @@
     python examples/compare_engines.py
     python examples/compare_engines.py --steps 20 --backends numpy torch
 
-Ends with status 1 where a loss differs from NumPy's by more than --tolerance, relatively. Weights, batches and dropout masks
-are the same numbers on every engine; what is left are the rounding errors of float32, which training amplifies.
+Ends with status 1 where a loss differs from NumPy's by more than --tolerance, relatively. Weights, batches and dropout
+masks are the same numbers on every engine; what is left are the rounding errors of float32, which training amplifies.
 """
 
 import argparse
@@ -27,9 +27,9 @@ def losses_on(backend: str, steps: int) -> list[float]:
     images, labels = load_digits(return_X_y=True)
     images = (images.reshape(-1, 1, 8, 8) / 16).astype("float32")
     # The model is chosen so that rounding errors stay small. The convolutions have no bias: a BatchNorm follows, so the
-    # gradient of a bias is 0 but for rounding, and Adam, which divides a gradient by its own size, makes whole steps of that
-    # noise. GELU and AvgPool2d have no kinks: with ReLU and MaxPool2d the curves agree as well until an element lands within
-    # rounding of a kink (the images' black corners give many equal elements), and then its gradient is another one.
+    # gradient of a bias is 0 but for rounding, and Adam, which divides a gradient by its own size, makes whole steps of
+    # that noise. GELU and AvgPool2d have no kinks: with ReLU and MaxPool2d the curves agree as well until an element
+    # lands within rounding of a kink (the images' black corners give many equal ones), and then its gradient differs.
     model = nn.Sequential(
         nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.GELU(), nn.AvgPool2d(2),
         nn.Conv2d(8, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.GELU(), nn.AdaptiveAvgPool2d(2),
