@@ -9,6 +9,7 @@ import functools
 import linecache
 import os
 import sys
+import types
 from collections.abc import Iterable
 
 __all__ = [
@@ -120,7 +121,7 @@ def user_frame(skip_dirs: Iterable[str] | None = None) -> str:
         True
     """
     directories = (_PACKAGE, *(os.path.abspath(directory) for directory in skip_dirs or ()))
-    frame = sys._getframe(1)
+    frame: types.FrameType | None = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
         if not _skipped(code.co_filename, directories):

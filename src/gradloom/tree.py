@@ -82,7 +82,7 @@ _DEFAULT_DICT = _Kind(
     lambda aux, count: aux[1:],
 )
 _SEQUENCE = _Kind(lambda x: (x, None), lambda cls, aux, children: cls(children), _indices)
-_NAMEDTUPLE = _Kind(lambda x: (x, x._fields), lambda cls, aux, children: cls._make(children), lambda aux, count: aux)
+_NAMEDTUPLE = _Kind(lambda x: (x, x._fields), lambda cls, aux, children: cls(*children), lambda aux, count: aux)
 _NONE = _Kind(lambda x: ((), None), lambda cls, aux, children: None, _indices)
 
 _REGISTERED: dict[type, _Kind] = {dict: _DICT, list: _SEQUENCE, tuple: _SEQUENCE, type(None): _NONE}

@@ -258,17 +258,17 @@ def samples(name: str, dtype: str, count: int | None) -> list[Any]:
     return [found[round(i)] for i in np.linspace(0, len(found) - 1, count)]
 
 
-def compare(name: str, dtypes: tuple[str, ...], count: int | None) -> Result:
+def compare(name: str, dtypes: tuple[str, ...], count: int | None, functions_only: bool = False) -> Result:
     """All of an entry: its samples, in these dtypes and in all variants; a sample counts once."""
     result = Result()
     for dtype in dtypes:
         for i, sample in enumerate(samples(name, dtype, count)):
-            outcome(name, sample, dtype, f"{dtype} sample {i}", result)
+            outcome(name, sample, dtype, f"{dtype} sample {i}", result, functions_only)
     return result
 
 
-def outcome(name: str, sample: Any, dtype: str, label: str, result: Result) -> None:
-    for variant in variants(name):
+def outcome(name: str, sample: Any, dtype: str, label: str, result: Result, functions_only: bool) -> None:
+    for variant in variants(name)[: 1 if functions_only else None]:
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")

@@ -141,7 +141,13 @@ DIFFERENT: dict[str, dict[str, str]] = {
 }
 
 # Engines that do not have an entry's function, with the reason: {entry: {engine: reason}}.
-NOT_ON: dict[str, dict[str, str]] = {}
+_FLOAT64 = {"jax": "float64 has to be asked for with JaxBackend(dtype='float64')"}
+NOT_ON: dict[str, dict[str, str]] = {
+    "double": _FLOAT64,
+    "softmax:with_dtype": _FLOAT64,
+    "log_softmax:with_dtype": _FLOAT64,
+    "int": {"jax": "integers are int64 publicly and held as int32"},
+}
 
 
 def refusal(name: str, error: Exception) -> str | None:

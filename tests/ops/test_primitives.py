@@ -13,11 +13,11 @@ import torch.nn.functional as F
 
 import gradloom.dtypes as dt
 from gradloom import ops
-from gradloom.ops.namespace import INDEX, NAMESPACE
 from gradloom.backends.numpy import xp as NUMPY
 from gradloom.backends.torch import xp as TORCH
 from gradloom.errors import OptionError, ShapeError
 from gradloom.ops import creation, elementwise, indexing, layout, linalg, reduce
+from gradloom.ops.namespace import INDEX, NAMESPACE
 from gradloom.ops.op import REGISTRY
 from ops.check import TOLERANCE, check_dtype, check_torch, check_vjp, forward, is_float, vjps
 

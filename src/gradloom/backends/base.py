@@ -124,7 +124,7 @@ class Backend:
     @classmethod
     def device_of(cls, array: Any) -> str:
         """The name of the device that holds the array, in the form that `device=` takes."""
-        device = getattr(array, "device", "cpu")
+        device: Any = getattr(array, "device", "cpu")
         if hasattr(device, "platform"):  # JAX's device objects
             return f"{device.platform}:{device.id}" if device.id else device.platform
         return str(device)

@@ -313,9 +313,8 @@ def max_pool_vjp_x(g, x, out, *, size, stride, padding, dilation, ceil_mode):
     return jnp.where(numbers == first, jnp.expand_dims(g, inner), 0).reshape(x.shape)
 
 
-KERNELS = {"conv_vjp_weight": conv_vjp_weight, "max_pool_vjp_x": max_pool_vjp_x}
-ACCELERATOR_KERNELS = {"conv": conv, "conv_vjp_x": conv_vjp_x}
-
+KERNELS: dict[str, Callable] = {"conv_vjp_weight": conv_vjp_weight, "max_pool_vjp_x": max_pool_vjp_x}
+ACCELERATOR_KERNELS: dict[str, Callable] = {"conv": conv, "conv_vjp_x": conv_vjp_x}
 
 
 # JAX's own loops: compiled once, whatever the number of steps.
@@ -341,7 +340,9 @@ def cond(pred, *values, true, false):
 def while_loop(*values, condition, body, carries):
     """Runs body as long as condition holds, and gives the last carries."""
     rest = values[carries:]
-    return jax.lax.while_loop(lambda carry: condition(*carry, *rest)[0], lambda carry: body(*carry, *rest), values[:carries])
+    return jax.lax.while_loop(
+        lambda carry: condition(*carry, *rest)[0], lambda carry: body(*carry, *rest), values[:carries]
+    )
 
 
 class JaxBackend(Backend):

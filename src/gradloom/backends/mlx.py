@@ -348,7 +348,7 @@ def channels_last_conv(x, weight, stride, padding, dilation, groups):
 
 
 def conv_known(x, groups):
-    """Whether MLX has that convolution: it has no groups over 3 spatial axes, and float64 only to float32's precision."""
+    """Whether MLX has that convolution: none with groups over 3 axes, and float64 only to float32's precision."""
     return (groups == 1 or x.ndim < 5) and x.dtype != mx.float64
 
 
@@ -377,9 +377,8 @@ def conv_vjp_weight(g, x, *, weight_shape, stride, padding, dilation, groups):
     return mx.vjp(run, [mx.zeros(weight_shape, g.dtype)], [g])[1][0]
 
 
-KERNELS = {"conv_vjp_weight": conv_vjp_weight}
-ACCELERATOR_KERNELS = {"conv": conv, "conv_vjp_x": conv_vjp_x}
-
+KERNELS: dict[str, Callable] = {"conv_vjp_weight": conv_vjp_weight}
+ACCELERATOR_KERNELS: dict[str, Callable] = {"conv": conv, "conv_vjp_x": conv_vjp_x}
 
 
 class MlxBackend(Backend):

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import DType, dtype, to_numpy_dtype
-from .base import Backend, register
 from ..ops.namespace import fill
+from .base import Backend, register
 
 #: Floats of so many bytes as integers. Times 0 or 1 these are exact, also of infinities and NaN.
 _BITS = {2: np.int16, 4: np.int32, 8: np.int64}

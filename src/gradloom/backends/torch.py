@@ -28,6 +28,7 @@ def to_torch_dtype(d: Any) -> torch.dtype:
     """PyTorch's dtype for a gradloom dtype (or anything that `dtype()` takes)."""
     return getattr(torch, dtype(d).name)
 
+
 #: Floats as integers of their size.
 _BITS = {
     torch.float16: torch.int16,
@@ -414,8 +415,8 @@ def forward_steps(x: torch.Tensor, key: tuple, indices: tuple) -> tuple[torch.Te
     return x.flip(flipped), tuple(new), flipped
 
 
-# Kernels. Their parameters are those of the op or vjp. Not here, as the bodies are faster on the CPU: batch_norm, pooling,
-# attention, mse_loss. Only the ones below are printed into emitted source, so they use nothing but `torch` and functions.
+# Kernels; their parameters are those of the op or vjp. As their text is printed into emitted source, they refer only to
+# `torch`, `xp` and functions. Batch norm, pooling and attention have none: on the CPU the bodies are faster.
 
 
 def padding_of(x, padding):
@@ -434,13 +435,14 @@ def conv(x, weight, bias=None, *, stride, padding, dilation, groups=1):
 def conv_vjp_x(g, weight, *, x_shape, stride, padding, dilation, groups):
     k = len(stride)
     same = all(before == after for before, after in padding)
-    full = [n if same else n + before + after for n, (before, after) in zip(x_shape[2:], padding)]
+    full = [n if same else n + before + after for n, (before, after) in zip(x_shape[2:], padding, strict=True)]
     x = g.new_empty((*x_shape[:2], *full))  # only its shape is looked at
     pads = [before if same else 0 for before, _ in padding]
     d = torch.ops.aten.convolution_backward(
         g, x, weight, None, stride, pads, dilation, False, [0] * k, groups, [True, False, False]
     )[0]
-    return d if same else d[(..., *(slice(before, before + n) for n, (before, _) in zip(x_shape[2:], padding)))]
+    inside = [slice(before, before + n) for n, (before, _) in zip(x_shape[2:], padding, strict=True)]
+    return d if same else d[(..., *inside)]
 
 
 def conv_vjp_weight(g, x, *, weight_shape, stride, padding, dilation, groups):
@@ -558,7 +560,7 @@ cross_entropy_vjp_body = VJPS["cross_entropy_vjp_input"].forward
 
 
 def plain_classes(input, target, axis, ignore_index):
-    """Whether all targets are classes and none is ignored. Only on the CPU: on others a look at values would wait for them."""
+    """Whether all targets are classes and none is ignored. Not known elsewhere than on the CPU: a look would wait."""
     classes = input.shape[axis]
     if target.device.type != "cpu" or 0 <= ignore_index < classes or target.numel() == 0 or followed(target):
         return False
@@ -598,7 +600,7 @@ def contiguous(column):
 
 
 def adam(params, grads, exp_avg, exp_avg_sq, *rest, amsgrad, maximize, decay):
-    """In place. After infinitely many steps PyTorch's corrections are 1: the rate and epsilon given here contain them."""
+    """In place. PyTorch's corrections are 1 after infinitely many steps: the given rate and epsilon contain them."""
     *tops, rest1, beta2, _, rate, eps, weight_decay = rest
     columns = [contiguous(column) for column in (params, exp_avg, exp_avg_sq, *tops)]
     if decay is None:
@@ -608,8 +610,19 @@ def adam(params, grads, exp_avg, exp_avg_sq, *rest, amsgrad, maximize, decay):
     step = torch.full((), float("inf"), dtype=torch.float32, device=params[0].device)
     update = torch._fused_adamw_ if decay == "decoupled" else torch._fused_adam_
     update(
-        columns[0], contiguous(grads), columns[1], columns[2], columns[3] if amsgrad else [], [step] * len(params),
-        lr=rate, beta1=1.0 - rest1, beta2=beta2, weight_decay=weight_decay, eps=eps, amsgrad=amsgrad, maximize=maximize,
+        columns[0],
+        contiguous(grads),
+        columns[1],
+        columns[2],
+        columns[3] if amsgrad else [],
+        [step] * len(params),
+        lr=rate,
+        beta1=1.0 - rest1,
+        beta2=beta2,
+        weight_decay=weight_decay,
+        eps=eps,
+        amsgrad=amsgrad,
+        maximize=maximize,
     )
     return columns
 
@@ -619,8 +632,15 @@ def sgd(params, grads, *rest, momentum_, decay, nesterov, maximize):
     *buffers, lr, momentum, keep, weight_decay = rest
     columns = [contiguous(column) for column in (params, *buffers)]
     torch._fused_sgd_(
-        columns[0], contiguous(grads), columns[1] if momentum_ else [], weight_decay=weight_decay if decay else 0.0,
-        momentum=momentum if momentum_ else 0.0, lr=lr, dampening=1.0 - keep, nesterov=nesterov, maximize=maximize,
+        columns[0],
+        contiguous(grads),
+        columns[1] if momentum_ else [],
+        weight_decay=weight_decay if decay else 0.0,
+        momentum=momentum if momentum_ else 0.0,
+        lr=lr,
+        dampening=1.0 - keep,
+        nesterov=nesterov,
+        maximize=maximize,
         is_first_step=False,
     )
     return columns
@@ -630,9 +650,9 @@ KERNELS = {
     k.__name__: k
     for k in (
         conv, conv_vjp_x, conv_vjp_weight, linear, relu_vjp_x, leaky_relu, leaky_relu_vjp_x, gelu, gelu_vjp_x, silu,
-        silu_vjp_x, elu, elu_vjp_x, softplus, softplus_vjp_x, sigmoid_vjp_x, tanh_vjp_x, softmax, softmax_vjp_x, log_softmax,
-        log_softmax_vjp_x, layer_norm, layer_norm_vjp_x_weight_bias, group_norm, batch_norm_vjp_x_weight_bias, cross_entropy,
-        cross_entropy_vjp_input, mse_loss_vjp_input, adam, sgd,
+        silu_vjp_x, elu, elu_vjp_x, softplus, softplus_vjp_x, sigmoid_vjp_x, tanh_vjp_x, softmax, softmax_vjp_x,
+        log_softmax, log_softmax_vjp_x, layer_norm, layer_norm_vjp_x_weight_bias, group_norm,
+        batch_norm_vjp_x_weight_bias, cross_entropy, cross_entropy_vjp_input, mse_loss_vjp_input, adam, sgd,
     )
 }  # fmt: skip
 

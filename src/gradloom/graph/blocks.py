@@ -76,7 +76,7 @@ def copy(inputs: list[Value], nodes: list[Node], outputs: list[Value]) -> Block:
             continue
         operands = [new[v] if type(v) is Value else v for v in node.inputs]
         made = Node(node.op, operands, node.attrs, node.phase, node.scope)
-        made.several = node.several  # type: ignore[attr-defined]
+        made.several = node.several
         for v in node.outputs:
             new[v] = Value(block, v.shape, v.dtype, made, v.index)
             new[v].label = v.label

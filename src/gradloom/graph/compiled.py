@@ -127,7 +127,7 @@ class Compiled:
         self._grad_reads = [(n, t) for n, t, v in trace.grads if v in used]
         self._states = {label: container for container, _, label, _ in trace.states}
         scalar_values = [v for _, values in trace.scalars for v in values]
-        self._scalar_dtype = scalar_values[0].dtype if scalar_values else None
+        self._scalar_dtype: Any = scalar_values[0].dtype if scalar_values else None
 
         helpers = emit.Helpers(backend)
         parameters = ["p"] if self._reads else []
@@ -229,7 +229,7 @@ class Compiled:
         p = {n: copy(t._array) for n, t in self._reads}
         g = {n: copy(t._grad._array) for n, t in self._grad_reads}
         s = {label: [copy(a) for a in container] for label, container in self._states.items()}
-        args = [x for x, used in ((p, self._reads), (g, self._grad_reads), (s, self._states)) if used]
+        args: list[Any] = [x for x, used in ((p, self._reads), (g, self._grad_reads), (s, self._states)) if used]
         args += leaves
         if self._scalars:
             args.append(self.backend.scalars([x for compute in self._scalars for x in compute()], self._scalar_dtype))
@@ -319,7 +319,7 @@ def compute(backend: Backend, node: Any, values: list) -> Any:
 
 def column(values: list[Value]) -> str:
     """A list of values; the results of an update rule by the name of their column."""
-    base, bracket, _ = values[0].name.partition("[")  # type: ignore[union-attr]
+    base, bracket, _ = values[0].name.partition("[")
     if bracket and all(v.name == f"{base}[{i}]" for i, v in enumerate(values)):
         return base
-    return "[" + ", ".join(v.name for v in values) + "]"  # type: ignore[misc]
+    return "[" + ", ".join(v.name for v in values) + "]"

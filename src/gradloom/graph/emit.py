@@ -259,7 +259,7 @@ def literal(x: Any) -> str:
 
 
 def operand(v: Any) -> str:
-    return v.name if type(v) is Value else literal(v)
+    return str(v.name) if type(v) is Value else literal(v)
 
 
 def expression(node: Node, helpers: Helpers) -> str:
@@ -341,7 +341,7 @@ def _bind_static(v: Any, helpers: Helpers) -> None:
 # -------------------------------------------------------------------------------------------------------- lines
 
 
-def body(graph: Graph, helpers: Helpers, line: Callable[[Node], list[str]] | None = None, width: int = 100) -> list[str]:
+def body(graph: Graph, helpers: Helpers, line: Callable[[Node], list[str] | None] | None = None, width: int = 100) -> list[str]:
     """The lines of the function: one a node with its shape, the phases as headings, values deleted after their last use.
 
     Args:
@@ -368,7 +368,7 @@ def body(graph: Graph, helpers: Helpers, line: Callable[[Node], list[str]] | Non
             lines += special
             continue
         used = [v for v in node.outputs if v in last or v in kept]
-        names = ", ".join(v.name if v in last or v in kept else "_" for v in node.outputs) or "_"  # type: ignore[misc]
+        names = ", ".join(v.name if v in last or v in kept else "_" for v in node.outputs) or "_"
         shapes = ", ".join(str(v.shape) for v in used)
         lines += comment(f"{names}{',' if node.several and len(node.outputs) == 1 else ''} = {expression(node, helpers)}", shapes, width)
         gone = [v.name for v in dying.get(node, ()) if v.name]
@@ -388,9 +388,9 @@ def function_text(name: str, graph: Graph, helpers: Helpers) -> str:
         reserved.add(v.name)
     name_values(graph, reserved)
     lines = body(graph, helpers)
-    results = ", ".join(v.name for v in graph.outputs) + ("," if len(graph.outputs) == 1 else "")  # type: ignore[misc]
+    results = ", ".join(v.name for v in graph.outputs) + ("," if len(graph.outputs) == 1 else "")
     lines += comment(f"return ({results})", "", 100)
-    return f"def {name}({', '.join(v.name for v in graph.inputs)}):\n" + "\n".join("    " + line for line in lines)  # type: ignore[misc]
+    return f"def {name}({', '.join(v.name for v in graph.inputs)}):\n" + "\n".join("    " + line for line in lines)
 
 
 def comment(text: str, note: str, width: int) -> list[str]:

@@ -33,7 +33,9 @@ class Value:
 
     __slots__ = ("__weakref__", "constant", "dtype", "graph", "index", "label", "name", "node", "shape")
 
-    def __init__(self, graph: Graph, shape: tuple, dtype: DType, node: Node | None = None, index: int = 0, name: str | None = None):
+    def __init__(
+        self, graph: Graph, shape: tuple, dtype: DType, node: Node | None = None, index: int = 0, name: Any = None
+    ):
         self.graph, self.shape, self.dtype = graph, shape, dtype
         self.node, self.index, self.name = node, index, name
         self.constant: Any = None
@@ -96,6 +98,7 @@ class Node:
     def __init__(self, op: Op, inputs: list, attrs: dict, phase: str, scope: str):
         self.op, self.inputs, self.attrs, self.phase, self.scope = op, inputs, attrs, phase, scope
         self.outputs: list[Value] = []
+        self.several = False
 
     def __repr__(self) -> str:
         return f"<{self.op.name} -> {self.outputs}>"

@@ -80,6 +80,7 @@ class Jitted:
 
     def __init__(self, fn: Callable, keep_grads: bool = False):
         functools.update_wrapper(self, fn)
+        self.__name__ = getattr(fn, "__name__", "step")
         self._fn, self._keep_grads = fn, keep_grads
         self._cache: dict[Any, list[Compiled]] = {}
         self._last: Compiled | None = None
@@ -120,7 +121,7 @@ class Jitted:
         if last is not None and not kwargs and STRUCTURE.version == self._seen_structure and last.simple_key is not None:
             # The short path: nothing changed and the arguments are arrays of the same shapes.
             leaves = []
-            key = []
+            key: Any = []
             for a in args:
                 if isinstance(a, Tensor):
                     a = a._array
@@ -251,7 +252,7 @@ class Jitted:
                 x = backend.from_numpy(np.asarray(a), backend.dtype)
                 key.append(("float",))
             elif isinstance(a, np.ndarray) or (kind_of(type(a)) is not None and type(a) not in SCALARS):
-                x = backend.from_numpy(a) if isinstance(a, (np.ndarray, np.generic)) else a
+                x = backend.from_numpy(np.asarray(a)) if isinstance(a, (np.ndarray, np.generic)) else a
                 key.append(("array", tuple(x.shape), backend.dtype_of(x)))
             elif hasattr(type(a), "__jit_slots__"):
                 key.append(("owner", id(a)))

@@ -143,7 +143,8 @@ class Plan:
         for u in like:
             a = self.arrays.get(u)
             if a is not None and n > 1 and (a.shape == v.shape or (not elementwise and a.ndim >= n)):
-                return sorted(range(n), key=lambda k, a=a: (-abs(a.strides[k]), k))
+                strides = a.strides
+                return sorted(range(n), key=lambda k: (-abs(strides[k]), k))
         return list(range(n))
 
     def _release(self, i: int) -> None:
@@ -189,7 +190,7 @@ class Plan:
 
     def _emit(self, node: Node, v: Value, out: np.ndarray, lines: list[str]) -> list[str]:
         self.arrays[v] = out
-        self._bind(v.name, out)  # type: ignore[arg-type]
+        self._bind(v.name, out)
         *first, last = lines
         return [*first, *emit.comment(last, str(v.shape), 100)]
 
@@ -213,7 +214,7 @@ class Plan:
         if v in self._fresh:
             return None
         self.arrays[v] = made
-        self._bind(v.name, made)  # type: ignore[arg-type]
+        self._bind(v.name, made)
         return []
 
     def _copied(self, i: int, v: Value) -> None:
@@ -248,7 +249,7 @@ class Plan:
         """Gradients that could not be computed in their place are copied there."""
         total, lines, start = node.outputs[0], [], 0
         array = self.arrays[total]
-        self._bind(total.name, array)  # type: ignore[arg-type]
+        self._bind(total.name, array)
         for v in node.inputs:
             end = start + math.prod(v.shape)
             placed = self._placed.get(self.owner(v))
@@ -320,7 +321,7 @@ class Plan:
         counts = x.shape[x.ndim - 2 * k : x.ndim - k]
         pairs = []
         for offset in np.ndindex(*size):
-            where = tuple(slice(o * d, o * d + t * (n - 1) + 1, t) for o, d, t, n in zip(offset, dilation, stride, counts, strict=True))
+            where: Any = tuple(slice(o * d, o * d + t * (n - 1) + 1, t) for o, d, t, n in zip(offset, dilation, stride, counts, strict=True))
             pairs.append((out[(..., *where)], x[(..., *offset)]))
         name = f"{v.name}_windows"
         self.helpers.namespace[name] = pairs
@@ -381,7 +382,7 @@ def rule_lines(node: Node, helpers: emit.Helpers, in_place: bool) -> list[str]:
             f"    rows = [{leaf}(*row, *scalars, **flags) for row in zip({columns_text})]\n"
             f"    return [list(column) for column in zip(*rows)]"
         )
-    results = [node.outputs[i * count].name.partition("[")[0] for i in range(width - 1)]  # type: ignore[union-attr]
+    results = [node.outputs[i * count].name.partition("[")[0] for i in range(width - 1)]
     args = [_column(c) for c in columns] + [emit.operand(v) for v in scalars]
     text = f"{', '.join(results)}{',' if len(results) == 1 else ''} = {emit.call(name, args, flags)}"
     return emit.comment(text, "", 100)
@@ -424,7 +425,7 @@ def chunked(rule: Any, flags: dict, dtype: Any, helpers: emit.Helpers) -> str:
     targets = {new: old for new, old in zip(graph.outputs, (inputs[0], *inputs[2:]), strict=True) if new is not old}
     free: list[str] = []
     scratch = 0
-    text: dict[Value, str] = {v: v.name for v in (*inputs, *scalars)}  # type: ignore[misc]
+    text: dict[Value, str] = {v: v.name for v in (*inputs, *scalars)}
     lines, copies = [], []
     for i, node in enumerate(graph.nodes):
         v = node.outputs[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -60,7 +61,8 @@ class TraceBackend(Backend):
     def __init__(self, inner: Backend, graph: Graph):
         self.inner, self.graph = inner, graph
         self._dtype, self.device = inner._dtype, inner.device
-        self.name, self.fast, self.array_types = inner.name, inner.fast, (Value,)
+        # The class attributes of a backend, for this instance: those of the engine.
+        vars(self).update(name=inner.name, fast=inner.fast, array_types=(Value,))
 
     def native_dtype(self, d: DType) -> Any:
         return self.inner.native_dtype(d)
@@ -210,7 +212,7 @@ class Trace:
             if t._cell is not None:
                 t._cell.array = value
             if type(t._node) is Leaf:
-                entry = EntryGrad(t._grad, lambda name=name, t=t, before=t._grad: self._entry_grad(name, t, before))
+                entry = EntryGrad(t._grad, functools.partial(self._entry_grad, name, t, t._grad))
                 self.entry_grads.append((name, t, entry))
                 t._grad = entry
 

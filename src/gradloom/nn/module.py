@@ -290,7 +290,7 @@ class Module:
 
     def __jit_snapshot__(self) -> Callable[[], None]:
         """Notes which Tensors the slots hold; calling the result puts them back."""
-        tables = [(table, dict(table)) for m in self.modules() for table in (m._parameters, m._buffers)]
+        tables: list[Any] = [(table, dict(table)) for m in self.modules() for table in (m._parameters, m._buffers)]
 
         def put_back() -> None:
             for table, before in tables:

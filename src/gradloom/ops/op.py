@@ -298,9 +298,9 @@ def op(
     REGISTRY[record.name] = record
     public = _public(record)
     functools.update_wrapper(public, fn)
-    public.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    public.op = record  # type: ignore[attr-defined]
-    public.vjp = functools.partial(_vjp, public)  # type: ignore[attr-defined]
+    public.__signature__ = signature.replace(parameters=parameters)
+    public.op = record
+    public.vjp = functools.partial(_vjp, public)
     return public
 
 
@@ -312,16 +312,18 @@ def _vjp(public: Callable, *names: str) -> Callable:
     return define
 
 
-def _public(record: Op) -> Callable:
+def _public(record: Op) -> Any:
     """The function that users call. Ops of one or two arrays without attributes get a short path."""
     entry = record.entry
     names = frozenset(record.args)
     if not record.args:
 
-        def call(*, like, **attrs):  # a creation op: dispatched on the array whose engine and device it takes
+        def create(*, like, **attrs):  # a creation op: dispatched on the array whose engine and device it takes
             return entry[type(like)](like=like, **attrs)
 
-    elif record.attrs or record.variadic or record.defaults or len(record.args) > 2:
+        return create
+
+    if record.attrs or record.variadic or record.defaults or len(record.args) > 2:
 
         def call(*args, **attrs):
             if not names.isdisjoint(attrs):
@@ -330,17 +332,10 @@ def _public(record: Op) -> Callable:
                 raise TypeError(f"{record.name}() needs {', '.join(record.args)}")
             return entry[type(args[0])](*args, **attrs)
 
-    elif len(record.args) == 2:
-
-        def call(a, b):
-            return entry[type(a)](a, b)
-
-    else:
-
-        def call(x):
-            return entry[type(x)](x)
-
-    return call
+        return call
+    if len(record.args) == 2:
+        return lambda a, b: entry[type(a)](a, b)
+    return lambda x: entry[type(x)](x)
 
 
 def bind(record: Op, args: tuple, attrs: dict) -> tuple:
@@ -386,12 +381,15 @@ def not_an_array(name: str, t: type) -> DTypeError:
     )
 
 
-def promote(record: Op, args: tuple, cast: Callable) -> tuple:
+def promote(record: Op, args: Any, cast: Callable) -> tuple:
     """The operands cast to the dtype of PyTorch's promotion table; `cast(value, dtype)` casts one.
 
     Python scalars stay what they are: engines treat them as weak, as the table does.
     """
-    dims, zeros, scalars, dtypes = [], [], [], []
+    dims: list[Any] = []
+    zeros: list[Any] = []
+    scalars: list[type] = []
+    dtypes: list[Any] = []
     for i, a in enumerate(args):
         d = None
         if a is not None and record.argument(i) in record.promoted:

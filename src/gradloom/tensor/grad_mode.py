@@ -66,8 +66,7 @@ class _Switch:
     def __new__(cls, function: Callable | None = None):
         made = super().__new__(cls)
         if callable(function):  # used as a bare decorator: @no_grad
-            made.__init__()
-            return made(function)
+            return cls()(function)
         return made
 
     def __enter__(self) -> None:

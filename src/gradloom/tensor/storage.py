@@ -89,7 +89,7 @@ def share(t: Any, alias: Any) -> Any:
     alias._node = None
     if t._base is not None:
         op, attrs, _ = t._lens
-        base = share(t._base, type(alias).__new__(type(alias)))
+        base = share(t._base, object.__new__(type(alias)))
         alias._array = t._array
         alias._base, alias._lens = base, (op, attrs, False)
     else:

@@ -62,7 +62,8 @@ class Leaf:
     __slots__ = ("__weakref__", "after", "hooks", "tensor")
 
     def __init__(self, tensor: Any):
-        self.hooks = self.after = None
+        self.hooks: Any = None
+        self.after: Any = None
         self.tensor = weakref.ref(tensor)
 
 
@@ -184,7 +185,7 @@ def _general(op: Op) -> Callable:
     single = not op.multiple
 
     def call(*args, **attrs):
-        tensors = [a if isinstance(a, Tensor) else _operand(a) for a in args]
+        tensors: Any = [a if isinstance(a, Tensor) else _operand(a) for a in args]
         if op.promote is not None:
             tensors = promote(op, tensors, _cast)
         arrays = []
@@ -433,7 +434,7 @@ def run(roots: list, how: Any, retain: bool, wanted: dict | None = None, stop: b
         if useful is not None and id(node) in wanted:  # type: ignore[operator]
             found[id(node)] = (node, g)
             if not useful[id(node)]:
-                contributions = ()
+                contributions = []
                 continue
         if type(node) is tuple:
             contributions = _run(node, g, how)
@@ -445,7 +446,7 @@ def run(roots: list, how: Any, retain: bool, wanted: dict | None = None, stop: b
                 pending[number] = {}
                 heappush(queue, (-number, node.node))
             pending[number][node.index] = g
-            contributions = ()
+            contributions = []
     for key, (node, g) in found.items():
         if type(node) is Leaf and node.hooks and not stop:
             found[key] = (node, _hooked(node.hooks, g, how))

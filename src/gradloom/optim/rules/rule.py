@@ -74,11 +74,11 @@ class Rule:
         if kernel is not None:
             return kernel(*columns, *scalars, **flags)
         if backend.compile is not Backend.compile:
-            return self._run_compiled(backend, columns, scalars, flags)
+            return self._compiled_run(backend, columns, scalars, flags)
         rows = [self.leaf(backend.xp, *row, *scalars, **flags) for row in zip(*columns, strict=True)]
         return [list(column) for column in zip(*rows, strict=True)]
 
-    def _run_compiled(self, backend: type[Backend], columns: list[list], scalars: tuple, flags: dict) -> list[list]:
+    def _compiled_run(self, backend: type[Backend], columns: list, scalars: tuple, flags: dict) -> list[list]:
         """The same, compiled for some parameters at a time. Its numbers are inputs: other rates are not compiled anew."""
         dtype = backend.dtype_of(columns[0][0])
         key = (backend, dtype, *flags.items())
