@@ -617,3 +617,22 @@ def test_buffer_given_a_new_tensor(backend):
             out = f(gl.ones(2) * k)
         results.append({"out": out.numpy(), "mean": model.mean.numpy()})
     assert_same(*results)
+
+
+def test_random_numbers_are_drawn_at_each_run(backend):
+    def f(x):
+        noisy = x + gl.randn(3) + gl.rand(3) + gl.randint(0, 10, (3,))
+        noisy.add_(gl.zeros(3).normal_())
+        return noisy
+
+    runs = []
+    for g in (f, gl.jit(f)):
+        gl.manual_seed(11)
+        runs.append([g(gl.ones(3)).numpy() for _ in range(3)])
+    np.testing.assert_allclose(runs[0], runs[1], rtol=1e-5)
+    assert not np.allclose(runs[1][0], runs[1][1])
+
+
+def test_random_numbers_that_cannot_be_drawn_inside():
+    with pytest.raises(gl.errors.TraceError, match="drawn inside a compiled function"):
+        gl.jit(lambda x: x + gl.zeros(3).bernoulli_(0.5))(gl.ones(3))

@@ -69,7 +69,7 @@ def planned(request):
 
 # Bytes that one step may hold at once, beyond its buffers: rows of the loss, small vectors, and what NumPy itself takes
 # to change dtypes on the way (8,192 elements).
-BOUND = {"mlp": 64_000, "lenet": 96_000}
+BOUND = {"mlp": 64_000, "lenet": 128_000}
 
 
 def test_nothing_large_is_allocated(planned):
@@ -103,7 +103,7 @@ def test_results_and_state_are_not_buffers(planned):
     """What a step gives out shares no memory with what the next one writes."""
     _, step, (first, second, _), plan = planned
     buffers = [a for a in step._last.plan.arrays.values()]
-    loss = step(*first)
+    loss = step(*first).detach()
     copy = loss.numpy().copy()
     assert not any(np.shares_memory(loss.native, a) for a in buffers)
     step(*second)

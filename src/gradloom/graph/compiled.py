@@ -258,7 +258,7 @@ class Compiled:
         if self._scalars:
             args.append(backend.scalars([x for compute in self._scalars for x in compute()], self._scalar_dtype))
         if self._hosts:
-            args.append([backend.from_numpy(draw()) for draw, _ in self._hosts])
+            args.append([backend.from_numpy(draw(), value.dtype) for draw, value in self._hosts])
         outs, new_p, new_s, grads = self._fn(*args)
         written = self._written
         if STRUCTURE.cells == self._cells:  # nobody has made an alias since none of these had one

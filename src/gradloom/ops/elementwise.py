@@ -507,7 +507,7 @@ def _(xp, g, x, y):
     if type(y) in SCALARS:
         return g * (y * x ** (y - 1)) if y != 0 else xp.zeros_like(g)
     # 0 ** -1 is infinite, and 0 times that is NaN.
-    base = xp.where(xp.logical_and(x == 0, y == 0), 1, x)
+    base = xp.where(xp.logical_and(xp.equal(x, 0), xp.equal(y, 0)), 1, x)
     return g * (y * base ** (y - 1))
 
 
@@ -515,7 +515,7 @@ def _(xp, g, x, y):
 def _(xp, g, x, y, out):
     if type(x) in SCALARS:
         x = xp.zeros_like(out) + x
-    base = xp.where(xp.logical_and(x == 0, y >= 0), 1, x)  # log(0) is infinite
+    base = xp.where(xp.logical_and(xp.equal(x, 0), y >= 0), 1, x)  # log(0) is infinite
     return g * (out * xp.log(base))
 
 
@@ -527,12 +527,12 @@ def maximum(xp, x, y):
 
 @maximum.vjp("x")
 def _(xp, g, x, y):
-    return xp.where(x < y, 0, xp.where(x == y, g / 2, g))
+    return xp.where(x < y, 0, xp.where(xp.equal(x, y), g / 2, g))
 
 
 @maximum.vjp("y")
 def _(xp, g, x, y):
-    return xp.where(y < x, 0, xp.where(x == y, g / 2, g))
+    return xp.where(y < x, 0, xp.where(xp.equal(x, y), g / 2, g))
 
 
 @op(promote="same", broadcasts=True)
@@ -543,12 +543,12 @@ def minimum(xp, x, y):
 
 @minimum.vjp("x")
 def _(xp, g, x, y):
-    return xp.where(x > y, 0, xp.where(x == y, g / 2, g))
+    return xp.where(x > y, 0, xp.where(xp.equal(x, y), g / 2, g))
 
 
 @minimum.vjp("y")
 def _(xp, g, x, y):
-    return xp.where(y > x, 0, xp.where(x == y, g / 2, g))
+    return xp.where(y > x, 0, xp.where(xp.equal(x, y), g / 2, g))
 
 
 @op(promote="float", broadcasts=True)
@@ -560,13 +560,13 @@ def atan2(xp, x, y):
 @atan2.vjp("x")
 def _(xp, g, x, y):
     square = x * x + y * y
-    return g * (y / xp.where(square == 0, 1, square))
+    return g * (y / xp.where(xp.equal(square, 0), 1, square))
 
 
 @atan2.vjp("y")
 def _(xp, g, x, y):
     square = x * x + y * y
-    return -g * (x / xp.where(square == 0, 1, square))
+    return -g * (x / xp.where(xp.equal(square, 0), 1, square))
 
 
 @op(promote="float", broadcasts=True)

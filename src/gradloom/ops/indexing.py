@@ -120,7 +120,7 @@ def embedding(xp, weight, indices, *, padding_idx=None):
 @embedding.vjp("weight")
 def _(xp, g, indices, weight_shape, padding_idx):
     if padding_idx is not None:
-        g = xp.where(xp.expand_dims(indices == padding_idx % weight_shape[0], axis=-1), 0, g)
+        g = xp.where(xp.expand_dims(xp.equal(indices, padding_idx % weight_shape[0]), axis=-1), 0, g)
     zeros = xp.zeros(shape=weight_shape, dtype=xp.dtype(g), like=g)
     return xp.add_at(zeros, g, indices, key=(INDEX,))
 
@@ -129,4 +129,4 @@ def _(xp, g, indices, weight_shape, padding_idx):
 def one_hot(xp, indices, *, classes, dtype):
     """Rows (..., classes) of a dtype that are 1 at the index (int) and 0 elsewhere; all 0 for an index out of range."""
     numbers = xp.arange(start=0, stop=classes, dtype=xp.dtype(indices), like=indices)
-    return xp.astype(xp.expand_dims(indices, axis=-1) == numbers, dtype=dtype)
+    return xp.astype(xp.equal(xp.expand_dims(indices, axis=-1), numbers), dtype=dtype)

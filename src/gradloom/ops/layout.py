@@ -19,7 +19,7 @@ __all__ = [
 
 
 def _put_reshaped(xp, base, value, **_):
-    return xp.reshape(value, shape=base.shape)
+    return xp.reshape(value, shape=tuple(base.shape))
 
 
 def inverse(axes):
@@ -41,7 +41,7 @@ def _put_broadcast(xp, base, value, shape):
                 do="write to the base, or to a copy of the view",
             )
         )
-    return xp.reshape(value, shape=base.shape)
+    return xp.reshape(value, shape=tuple(base.shape))
 
 
 @op(put=_put_reshaped)

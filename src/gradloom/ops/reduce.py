@@ -111,7 +111,7 @@ def _(xp, g, x, out, axis):
 def shared_by_equals(xp, g, x, out, axis):
     """The cotangent of a reduction to an extreme: each in equal parts to the elements that are equal to the result."""
     kept = kept_shape(x.shape, axis)
-    hit = xp.astype(x == xp.reshape(out, shape=kept), dtype=xp.dtype(g))
+    hit = xp.astype(xp.equal(x, xp.reshape(out, shape=kept)), dtype=xp.dtype(g))
     return hit * (xp.reshape(g, shape=kept) / xp.sum(hit, axis=axis, keepdims=True))
 
 
@@ -163,7 +163,7 @@ def norm(xp, x, *, ord=2, axis=None, keepdims=False):
     if ord == 2:
         return xp.sqrt(xp.sum(x * x, axis=axis, keepdims=keepdims))
     if ord == 0:
-        return xp.sum(xp.astype(x != 0, dtype=xp.dtype(x)), axis=axis, keepdims=keepdims)
+        return xp.sum(xp.astype(xp.not_equal(x, 0), dtype=xp.dtype(x)), axis=axis, keepdims=keepdims)
     if ord == math.inf:
         return xp.amax(xp.abs(x), axis=axis, keepdims=keepdims)
     if ord == -math.inf:
@@ -183,11 +183,12 @@ def _(xp, g, x, out, ord, axis):
     if ord in (math.inf, -math.inf):
         return shared_by_equals(xp, g, xp.abs(x), out, axis) * xp.sign(x)
     # At 0 the quotient is 0 / 0; both `where` are needed, the inner one for the gradient of this gradient.
-    scale = xp.where(out == 0, 0, g / xp.where(out == 0, 1, out) ** (ord - 1))
+    zero = xp.equal(out, 0)
+    scale = xp.where(zero, 0, g / xp.where(zero, 1, out) ** (ord - 1))
     if ord == 2:
         return scale * x
     size = xp.abs(x)
-    return scale * xp.sign(x) * xp.where(size == 0, 1, size) ** (ord - 1)
+    return scale * xp.sign(x) * xp.where(xp.equal(size, 0), 1, size) ** (ord - 1)
 
 
 @op

@@ -13,9 +13,10 @@ import numpy as np
 
 from .. import ops, random
 from ..backends.base import backend_of
+from ..dtypes import DType, float32, float64, int64
 from ..dtypes import dtype as to_dtype
-from ..dtypes import float32, float64, int64
-from ..errors import DTypeError, OptionError, explain
+from ..errors import DTypeError, OptionError, TraceError, explain, user_frame
+from ..graph.graph import PLACE
 from ..ops.op import kind_of
 from . import tape
 from .arrays import as_array, engine, sizes, wrap
@@ -272,7 +273,28 @@ def draw(kind: str, generator: Generator | None, *args: Any, **options: Any) -> 
     """The next draw, `gradloom.random.<kind>(key, ...)`, of a generator or the default one; all draws go here."""
     if generator is not None and not isinstance(generator, Generator):
         raise TypeError(f"generator must be a gradloom.Generator, not {type(generator).__name__}")
+    if PLACE.graph is not None:
+        raise TraceError(
+            explain(
+                f"{kind}: numbers of this kind cannot be drawn inside a compiled function",
+                where=user_frame(),
+                do="draw them outside and pass them as an argument, or use gradloom.rand, randn, randint or Dropout, which are drawn anew at each run",
+            )
+        )
     return getattr(random, kind)((generator or default_generator).next_key(kind), *args, **options)
+
+
+def drawn(
+    kind: str, generator: Generator | None, shape: tuple, found: DType, chosen: Any, *args: Any, **options: Any
+) -> Any:
+    """An array of the next draw. In a function that is being compiled it is an input, drawn anew on the host at each run."""
+
+    def next_draw() -> np.ndarray:
+        return draw(kind, generator, *args, **options)
+
+    if PLACE.graph is not None:
+        return PLACE.host_input(next_draw, shape, found, kind)
+    return chosen.from_numpy(_host(next_draw(), found), found)
 
 
 def rand(
@@ -301,8 +323,8 @@ def randint(
     if size is None:
         raise TypeError("randint() needs a size: randint(high, size) or randint(low, high, size)")
     chosen, found = _target(int64 if dtype is None else dtype, device, backend)
-    values = draw("randint", generator, sizes((size,)), int(low), int(high))
-    return _made(chosen.from_numpy(_host(values, found), found), requires_grad)
+    shape = sizes((size,))
+    return _made(drawn("randint", generator, shape, found, chosen, shape, int(low), int(high)), requires_grad)
 
 
 def randperm(
@@ -310,7 +332,7 @@ def randperm(
 ) -> Any:
     """A random order of 0 ... n-1, int64 unless `dtype` is given."""
     chosen, found = _target(int64 if dtype is None else dtype, device, backend)
-    return wrap(chosen.from_numpy(_host(draw("permutation", generator, int(n)), found), found))
+    return wrap(drawn("permutation", generator, (int(n),), found, chosen, int(n)))
 
 
 def rand_like(
@@ -379,8 +401,8 @@ def _random(kind: str, shape: tuple, bounds: tuple, generator, dtype, device, re
     chosen, found = _target(dtype, device, backend)
     if found.kind != "float":
         raise DTypeError(explain(f"random numbers of this kind need a float dtype, not {found}", do="use randint"))
-    values = draw(kind, generator, shape, *bounds, dtype=float32 if found.itemsize < 4 else found)
-    return _made(chosen.from_numpy(values, found), requires_grad)
+    precision = float32 if found.itemsize < 4 else found
+    return _made(drawn(kind, generator, shape, found, chosen, shape, *bounds, dtype=precision), requires_grad)
 
 
 def _random_like(kind: str, input: Any, generator, dtype, device, requires_grad) -> Any:

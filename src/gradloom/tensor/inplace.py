@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from .. import ops
 from ..dtypes import bool_, float32, float64
 from ..errors import DTypeError, ShapeError, explain
+from ..graph.graph import PLACE
 from ..ops.op import SCALARS, kind_of
 from . import tape
-from .arrays import as_array, backend_name, cast, frozen, wrap
-from .creation import draw, like
+from .arrays import as_array, backend_name, cast, engine, frozen, wrap
+from .creation import draw, drawn, like
 from .grad_mode import MODE
 from .storage import assign
 
@@ -186,5 +187,6 @@ def _drawn(t: Any, kind: str, generator: Any, a: float, b: float) -> Any:
         raise DTypeError(
             explain(f"{kind}_ fills Tensors of a float dtype", given=t.dtype, do="use random_ for integers")
         )
-    values = draw(kind, generator, tuple(t.shape), a, b, dtype=float32 if t.dtype.itemsize < 4 else t.dtype)
-    return replaced(t, wrap(as_array(values, t.dtype, backend_name(t), False)))
+    shape, precision = tuple(t.shape), float32 if t.dtype.itemsize < 4 else t.dtype
+    chosen = engine(None if PLACE.graph is not None else backend_name(t))
+    return replaced(t, wrap(drawn(kind, generator, shape, t.dtype, chosen, shape, a, b, dtype=precision)))

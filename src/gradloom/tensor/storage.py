@@ -16,7 +16,8 @@ import weakref
 from typing import Any
 
 from .. import ops
-from ..errors import GradientError
+from ..errors import GradientError, TraceError, explain, user_frame
+from ..graph.graph import PLACE, Body, Value
 from .grad_mode import MODE
 from .tape import Leaf, spoil
 
@@ -119,6 +120,15 @@ def assign(t: Any, value: Any) -> Any:
     Raises:
         GradientError: t is a leaf that requires a gradient, or a view of one, and gradients are recorded.
     """
+    graph = PLACE.graph
+    if isinstance(graph, Body) and not (type(t._array) is Value and t._array.graph is graph):
+        raise TraceError(
+            explain(
+                "the body of a loop or branch changes a Tensor of its surroundings in place",
+                where=user_frame(),
+                do="return the new value from the body (as a part of the carry)",
+            )
+        )
     if MODE.enabled:
         check_in_place(t)
         if value._node is not None and not t.dtype.is_floating_point:
