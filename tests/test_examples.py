@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -84,3 +85,14 @@ def test_compare_engines_beyond_the_limit(tmp_path):
     pytest.importorskip("torch")
     text = run("compare_engines.py", "--steps", 10, "--tolerance", 0, "--backends", "torch", cwd=tmp_path, status=1)
     assert "BEYOND THE LIMIT" in text
+
+
+def test_the_source_in_the_readme_is_what_the_example_there_emits():
+    pytest.importorskip("jax")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (shown,) = (block for block in blocks if block.startswith("def step(p, s"))
+    (example,) = (block for block in blocks if "@gl.jit" in block)
+    with gl.using_backend("jax"):
+        found = {}
+        exec(compile(example, "README.md", "exec"), found)
+    assert found["step"].source.rstrip().endswith(shown.rstrip()), "paste the new text into README.md"

@@ -91,7 +91,7 @@ class xp:
 
     @staticmethod
     def ones_like(x, *, dtype=None):
-        return torch.ones(x.shape, dtype=x.dtype if dtype is None else to_torch_dtype(dtype), device=x.device)
+        return torch.ones_like(x, dtype=None if dtype is None else to_torch_dtype(dtype))
 
     @staticmethod
     def astype(x, *, dtype):

@@ -161,7 +161,7 @@ class Compiled:
             line = self.plan.line
         else:
             line = functools.partial(_rule_line, helpers=helpers)
-        lines += emit.body(graph, helpers, line)
+        lines += emit.body(graph, helpers, line, planned=self.plan.arrays if backend.plans else ())
         pairs = ", ".join(f'"{n}": {v.name}' for n, v in changed)
         new_s = ", ".join(f'"{label}": {column(values)}' for label, values in states.items())
         roots = {v for v in outs if backend.plans and self.plan.owner(v) in graph.inputs}  # views of what the next run writes

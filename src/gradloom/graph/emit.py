@@ -15,7 +15,7 @@ import keyword
 import linecache
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -341,11 +341,18 @@ def _bind_static(v: Any, helpers: Helpers) -> None:
 # -------------------------------------------------------------------------------------------------------- lines
 
 
-def body(graph: Graph, helpers: Helpers, line: Callable[[Node], list[str] | None] | None = None, width: int = 100) -> list[str]:
+def body(
+    graph: Graph,
+    helpers: Helpers,
+    line: Callable[[Node], list[str] | None] | None = None,
+    width: int = 100,
+    planned: Container = (),
+) -> list[str]:
     """The lines of the function: one a node with its shape, the phases as headings, values deleted after their last use.
 
     Args:
-        line: Prints a node in another way than as `name = expression`, or gives None (the NumPy plan).
+        line: Prints a node in another way than as `name = expression`, or gives None.
+        planned: Values that lie in buffers (graph/plan.py): they are not deleted.
     """
     last: dict[Value, Node] = {}
     for node in graph.nodes:
@@ -364,15 +371,17 @@ def body(graph: Graph, helpers: Helpers, line: Callable[[Node], list[str] | None
             phase = node.phase
             lines.append(f"# {phase}")
         special = line(node) if line is not None else None
+        gone = [v.name for v in dying.get(node, ()) if v not in planned and v.name.isidentifier()]
         if special is not None:
             lines += special
+            if gone:
+                lines.append(f"del {', '.join(gone)}")
             continue
         used = [v for v in node.outputs if v in last or v in kept]
         names = ", ".join(v.name if v in last or v in kept else "_" for v in node.outputs) or "_"
         shapes = ", ".join(str(v.shape) for v in used)
         lines += comment(f"{names}{',' if node.several and len(node.outputs) == 1 else ''} = {expression(node, helpers)}", shapes, width)
-        gone = [v.name for v in dying.get(node, ()) if v.name]
-        if gone and line is None:
+        if gone:
             lines.append(f"del {', '.join(gone)}")
     return lines
 

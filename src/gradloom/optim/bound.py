@@ -260,6 +260,10 @@ class Optimizer:
             parts.setdefault(key, []).append(p)
         blocks = []
         for (step, _, engine), members in parts.items():
+            if group.get("fused") and engine is not None and self.rule.name not in get_backend(engine).fast:
+                raise OptionError(
+                    explain(f"{type(self).__name__}: fused=True, and {engine} has no fused kernel of it", do="leave fused out")
+                )
             names = dict.fromkeys(n for p in members if p in self._rest for n in self._rest[p][1])
             state = {n: [self._rest[p][1][n] for p in members] for n in names}
             for p in members:
