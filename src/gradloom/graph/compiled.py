@@ -144,7 +144,7 @@ class Compiled:
             outputs = graph.outputs
             with backend.context():
                 passes.lower(graph, lambda node: whole(backend, node))
-                passes.common(graph)
+                passes.common(graph, apart=1 << 20)
                 passes.fold(graph, lambda node, values: compute(backend, node, values))
                 passes.simplify(graph)
                 passes.dead(graph)

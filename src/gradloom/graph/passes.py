@@ -58,14 +58,22 @@ def dead(graph: Graph) -> None:
     graph.nodes = kept[::-1]
 
 
-def common(graph: Graph) -> None:
-    """Merges nodes with the same op, inputs and attributes. All ops are pure: random numbers are inputs."""
+def common(graph: Graph, apart: int | None = None) -> None:
+    """Merges nodes with the same op, inputs and attributes. All ops are pure: random numbers are inputs.
+
+    Args:
+        apart: Results of more bytes are merged within a phase only. An op whose gradient computes a large value again (the columns of
+            a convolution) does so to save memory; merging would keep it alive from the forward to the backward pass.
+    """
     seen: dict[Any, Node] = {}
     new: dict[Value, Value] = {}
     kept = []
     for node in graph.nodes:
         node.inputs = [new.get(v, v) if type(v) is Value else v for v in node.inputs]
-        key = (node.op, tuple((id(v),) if type(v) is Value else (type(v), v) for v in node.inputs), freeze(node.attrs))
+        inputs = tuple((id(v),) if type(v) is Value else (type(v), repr(v)) for v in node.inputs)  # 0.0 is not -0.0
+        key: Any = (node.op, inputs, freeze(node.attrs))
+        if apart is not None and sum(_size(v) * v.dtype.itemsize for v in node.outputs) > apart:
+            key = (*key, node.phase)
         first = seen.setdefault(key, node)
         if first is node:
             kept.append(node)
