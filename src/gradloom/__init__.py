@@ -35,7 +35,6 @@ from .dtypes import (
 )
 from .dtypes import bool_ as bool
 from .errors import GradloomError
-
 from .graph.control import cond, scan, while_loop
 from .graph.jit import jit
 from .tensor.convert import from_jax, from_mlx, from_torch, to_jax, to_mlx, to_numpy, to_torch

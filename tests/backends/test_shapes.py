@@ -12,7 +12,6 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from gradloom.ops.namespace import INDEX, NAMESPACE
 from gradloom.backends.numpy import fill
 from gradloom.backends.numpy import xp as np_xp
 from gradloom.backends.shapes import Spec, broadcast_shapes, infer, key_shape, spec_of, xp
@@ -30,6 +29,7 @@ from gradloom.dtypes import (
     uint8,
 )
 from gradloom.errors import DTypeError, IndexOutOfRangeError, OptionError, ShapeError, TraceError
+from gradloom.ops.namespace import INDEX, NAMESPACE
 from gradloom.ops.op import Op
 
 

@@ -86,7 +86,10 @@ def ours(value: Any) -> Any:
     return value
 
 
-_DTYPES = {getattr(torch, n) for n in "bool uint8 int8 int16 int32 int64 float16 bfloat16 float32 float64".split()}
+_DTYPES = {
+    getattr(torch, n)
+    for n in ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"]
+}
 
 
 def copied(value: Any) -> Any:
@@ -296,4 +299,6 @@ def described(sample: Any) -> str:
             return "[" + ", ".join(map(text, v)) + "]"
         return repr(v)
 
-    return ", ".join([text(sample.input), *map(text, sample.args), *(f"{k}={text(v)}" for k, v in sample.kwargs.items())])
+    return ", ".join(
+        [text(sample.input), *map(text, sample.args), *(f"{k}={text(v)}" for k, v in sample.kwargs.items())]
+    )

@@ -68,6 +68,7 @@ CALLS: dict[str, Callable] = {
     "nn.functional.embedding": lambda weight, input, **kwargs: F.embedding(input, weight, **kwargs),
 }
 
+
 def find(name: str) -> Callable | None:
     """The function of gradloom for an entry of `op_db`; None: gradloom does not have it."""
     if name in CALLS:

@@ -10,9 +10,9 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("expecttest")  # which PyTorch's own tests, and so op_db, need
 
-import gradloom as gl  # noqa: E402
-from conformance import mapping  # noqa: E402
-from conformance.compare import DTYPES, compare, entries, samples  # noqa: E402
+import gradloom as gl
+from conformance import mapping
+from conformance.compare import DTYPES, compare, entries, samples
 
 FULL = os.environ.get("CONFORMANCE") == "full"
 NAMES = [name for name in entries() if mapping.find(name) is not None]

@@ -144,7 +144,9 @@ def own_text(step):
             known.append(name)
         else:
             texts.append(ast.get_source_segment(step.source, function))
-    head = textwrap.fill("# Helpers: " + ", ".join(known) + ".", 100, subsequent_indent="#   ") + "\n\n\n" if known else ""
+    head = (
+        textwrap.fill("# Helpers: " + ", ".join(known) + ".", 100, subsequent_indent="#   ") + "\n\n\n" if known else ""
+    )
     return head + "\n\n\n".join(texts) + "\n"
 
 

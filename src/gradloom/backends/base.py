@@ -21,8 +21,8 @@ import numpy as np
 from ..dtypes import DType, default_dtype
 from ..dtypes import dtype as to_dtype  # the property of that name hides it in Backend
 from ..errors import BackendError, DTypeError, MissingExtraError, explain
-from ..ops.op import KINDS, Kind, Op, adopt, adopt_with, dispatch, kind_of, promote
 from ..ops.namespace import NAMESPACE
+from ..ops.op import KINDS, Kind, Op, adopt, adopt_with, dispatch, kind_of, promote
 
 #: name -> (module and class of the backend, first part of the engine's array types' modules, extra that installs it)
 BACKENDS: dict[str, tuple[str, tuple[str, ...], str | None]] = {

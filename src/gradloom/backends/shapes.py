@@ -20,8 +20,8 @@ from typing import Any, NoReturn, final
 from ..dtypes import _ALL, DType, bool_, default_dtype, int64
 from ..dtypes import dtype as _dtype_of
 from ..errors import DTypeError, IndexOutOfRangeError, OptionError, ShapeError, TraceError, explain, user_frame
-from ..ops.op import Op
 from ..ops.namespace import INDEX
+from ..ops.op import Op
 
 Shape = tuple[int, ...]
 

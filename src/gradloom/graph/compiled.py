@@ -155,7 +155,11 @@ class Compiled:
         reserved |= emit.prepare(graph, helpers)
         emit.name_values(graph, reserved)
         self._name_constants(graph, helpers)
-        lines = [f"{', '.join(v.name for v in scalar_values)}{',' if len(scalar_values) == 1 else ''} = h"] if scalar_values else []
+        lines = (
+            [f"{', '.join(v.name for v in scalar_values)}{',' if len(scalar_values) == 1 else ''} = h"]
+            if scalar_values
+            else []
+        )
         if backend.plans:
             self.plan = plan.Plan(graph, helpers, set(outs), trace.memory)
             line = self.plan.line
@@ -164,10 +168,17 @@ class Compiled:
         lines += emit.body(graph, helpers, line, planned=self.plan.arrays if backend.plans else ())
         pairs = ", ".join(f'"{n}": {v.name}' for n, v in changed)
         new_s = ", ".join(f'"{label}": {column(values)}' for label, values in states.items())
-        roots = {v for v in outs if backend.plans and self.plan.owner(v) in graph.inputs}  # views of what the next run writes
+        roots = {
+            v for v in outs if backend.plans and self.plan.owner(v) in graph.inputs
+        }  # views of what the next run writes
 
         def tuple_of(vs: list) -> str:
-            return "(" + ", ".join(f"{v.name}.copy()" if v in roots else v.name for v in vs) + ("," if len(vs) == 1 else "") + ")"
+            return (
+                "("
+                + ", ".join(f"{v.name}.copy()" if v in roots else v.name for v in vs)
+                + ("," if len(vs) == 1 else "")
+                + ")"
+            )
 
         lines += emit.comment(f"return ({tuple_of(outs)}, {{{pairs}}}, {{{new_s}}}, {tuple_of(grads)})", "", 100)
         text = f"def {name}({', '.join(parameters)}):\n" + "\n".join("    " + line for line in lines)

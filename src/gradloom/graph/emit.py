@@ -20,8 +20,8 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from ..backends.base import Backend
-from ..ops.namespace import NAMESPACE
 from ..dtypes import DType
+from ..ops.namespace import NAMESPACE
 from ..ops.op import REGISTRY, Op
 from .graph import Graph, Node, Value
 
@@ -57,7 +57,11 @@ def name_values(graph: Graph, reserved: set[str]) -> None:
                 base = identifier(value.label)
             else:
                 result = node.op.outputs[min(value.index, len(node.op.outputs) - 1)].lstrip("*")
-                base = identifier(node.op.name if result == "out" else result) if result != "out" or len(node.op.name) > 2 else "t"
+                base = (
+                    identifier(node.op.name if result == "out" else result)
+                    if result != "out" or len(node.op.name) > 2
+                    else "t"
+                )
             value.name = unique(base, taken)
             taken.add(value.name)
 
@@ -95,7 +99,9 @@ def cotangents(graph: Graph) -> dict[Value, Value]:
         elif "_vjp_" in node.op.name and first in of:
             forward = of[first].node
             if forward is not None and node.op.name.startswith(forward.op.name + "_vjp_"):
-                targets = [forward.inputs[forward.op.args.index(n[2:])] for n in node.op.outputs if n[2:] in forward.op.args]
+                targets = [
+                    forward.inputs[forward.op.args.index(n[2:])] for n in node.op.outputs if n[2:] in forward.op.args
+                ]
                 for value, target in zip(node.outputs, targets, strict=False):
                     if type(target) is Value:
                         of[value] = target
@@ -142,7 +148,9 @@ class Helpers:
             return name
         made = _source(fn, name, drop_xp)
         if made is None:
-            self.namespace[name] = fn  # the engine's own function, or one made by another: there is no text that would do
+            self.namespace[name] = (
+                fn  # the engine's own function, or one made by another: there is no text that would do
+            )
             return name
         text, free = made
         self.sources[name] = ""  # takes its place before what it calls, which may call it
@@ -270,7 +278,11 @@ def expression(node: Node, helpers: Helpers) -> str:
         _bind_static(v, helpers)
         if isinstance(v, Graph):
             attrs[k] = _Name(helpers.blocks[v])
-    while args and args[-1] == "None" and record.defaults.get(record.args[min(len(args), len(record.args)) - 1], 0) is None:
+    while (
+        args
+        and args[-1] == "None"
+        and record.defaults.get(record.args[min(len(args), len(record.args)) - 1], 0) is None
+    ):
         args.pop()
     if record.name in helpers.backend.fast:
         return call(helpers.op(record), args, attrs)
@@ -304,7 +316,9 @@ def prepare(graph: Graph, helpers: Helpers) -> set[str]:
     for node in graph.nodes:
         for key, inner in node.attrs.items():
             if isinstance(inner, Graph):
-                helpers.block(f"{node.op.name}_{key}", inner, node.inputs[len(node.inputs) - len(inner.inputs) :], taken)
+                helpers.block(
+                    f"{node.op.name}_{key}", inner, node.inputs[len(node.inputs) - len(inner.inputs) :], taken
+                )
         if hasattr(node.op, "rule"):
             continue
         if node.op.name in helpers.backend.fast or (node.op.name not in NAMESPACE and inline(node.op) is None):
@@ -380,7 +394,11 @@ def body(
         used = [v for v in node.outputs if v in last or v in kept]
         names = ", ".join(v.name if v in last or v in kept else "_" for v in node.outputs) or "_"
         shapes = ", ".join(str(v.shape) for v in used)
-        lines += comment(f"{names}{',' if node.several and len(node.outputs) == 1 else ''} = {expression(node, helpers)}", shapes, width)
+        lines += comment(
+            f"{names}{',' if node.several and len(node.outputs) == 1 else ''} = {expression(node, helpers)}",
+            shapes,
+            width,
+        )
         if gone:
             lines.append(f"del {', '.join(gone)}")
     return lines

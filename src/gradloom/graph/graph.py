@@ -16,7 +16,7 @@ from ..backends.base import backend_of
 from ..backends.shapes import Spec, infer
 from ..dtypes import DType
 from ..errors import TraceError, explain, user_frame
-from ..ops.op import KINDS, SCALARS, Kind, Op, adopt, dispatch, kind_of, promote
+from ..ops.op import SCALARS, Kind, Op, adopt, dispatch, kind_of, promote
 
 
 class Value:
@@ -67,17 +67,17 @@ class Value:
     __pow__, __matmul__, __neg__, __abs__ = ops.pow, ops.matmul, ops.negative, ops.abs
     __and__, __or__, __xor__, __invert__ = ops.bitwise_and, ops.bitwise_or, ops.bitwise_xor, ops.bitwise_not
     __lt__, __le__, __gt__, __ge__ = ops.less, ops.less_equal, ops.greater, ops.greater_equal
-    __rsub__ = lambda self, other: ops.subtract(other, self)  # noqa: E731
-    __rtruediv__ = lambda self, other: ops.divide(other, self)  # noqa: E731
-    __rpow__ = lambda self, other: ops.pow(other, self)  # noqa: E731
+    __rsub__ = lambda self, other: ops.subtract(other, self)
+    __rtruediv__ = lambda self, other: ops.divide(other, self)
+    __rpow__ = lambda self, other: ops.pow(other, self)
 
     def __getitem__(self, key: Any) -> Value:
         return ops.getitem(self, key=key if type(key) is tuple else (key,))
 
-    __bool__ = lambda self: self.concrete("a Python condition")  # noqa: E731
-    __float__ = lambda self: self.concrete("float()")  # noqa: E731
-    __int__ = lambda self: self.concrete("int()")  # noqa: E731
-    __array__ = lambda self, *a, **k: self.concrete("a conversion to NumPy")  # noqa: E731
+    __bool__ = lambda self: self.concrete("a Python condition")
+    __float__ = lambda self: self.concrete("float()")
+    __int__ = lambda self: self.concrete("int()")
+    __array__ = lambda self, *a, **k: self.concrete("a conversion to NumPy")
 
 
 class Node:
@@ -163,7 +163,7 @@ class _Place(threading.local):
     graph: Graph | None = None
     phase = "forward"
     scope = ""
-    paths: dict[int, str] = {}  # noqa: RUF012  (replaced, never changed)
+    paths: dict[int, str] = {}
     host_input: Callable = None  # type: ignore[assignment]
     host_scalars: Callable = None  # type: ignore[assignment]
     state: Callable = None  # type: ignore[assignment]

@@ -25,8 +25,8 @@ from ..tensor.storage import STRUCTURE
 from ..tensor.tape import Leaf, Raw
 from ..tensor.tensor import Tensor
 from .compiled import Compiled
-from .graph import PLACE, Value
-from .slots import SIMPLE, Walk, prefixes
+from .graph import PLACE
+from .slots import Walk, prefixes
 from .trace import Trace, spec_of
 
 _WARN_AFTER = 8
@@ -118,7 +118,12 @@ class Jitted:
         if PLACE.graph is not None:
             return self._fn(*args, **kwargs)  # inside another compiled function: part of it
         last = self._last
-        if last is not None and not kwargs and STRUCTURE.version == self._seen_structure and last.simple_key is not None:
+        if (
+            last is not None
+            and not kwargs
+            and STRUCTURE.version == self._seen_structure
+            and last.simple_key is not None
+        ):
             # The short path: nothing changed and the arguments are arrays of the same shapes.
             leaves = []
             key: Any = []
@@ -159,7 +164,10 @@ class Jitted:
             backend.device,
             default_dtype(),
             tuple(walk.key),
-            tuple((name, id(t), tuple(t._array.shape), spec_of(t._array, backend).dtype, t._node is not None) for name, t in captured),
+            tuple(
+                (name, id(t), tuple(t._array.shape), spec_of(t._array, backend).dtype, t._node is not None)
+                for name, t in captured
+            ),
             tuple(owner.__jit_key__() for _, owner in walk.owners.values() if hasattr(owner, "__jit_key__")),
         )
         found = None
@@ -281,7 +289,11 @@ class Jitted:
         paths: dict[int, str] = {}
         for key, (name, owner) in walk.owners.items():
             if hasattr(owner, "__jit_paths__"):
-                paths.update(owner.__jit_paths__(prefix[key].rstrip(".") or ("" if any(True for _ in owner.__jit_slots__("")) else name)))
+                paths.update(
+                    owner.__jit_paths__(
+                        prefix[key].rstrip(".") or ("" if any(True for _ in owner.__jit_slots__("")) else name)
+                    )
+                )
         trace = Trace(backend, paths)
         names = argument_names(self._fn, args, kwargs)
         inputs = []
@@ -314,8 +326,17 @@ class Jitted:
         self._reasons.append(key)
         if self.compiles != _WARN_AFTER + 1:
             return
-        names = ["the structure of the arguments", "the shapes or values of the arguments", "the gradient mode", "the backend", "the device",
-                 "the default dtype", "plain values that the function uses", "the captured Tensors", "the settings of modules or optimizers"]  # fmt: skip
+        names = (
+            "the structure of the arguments",
+            "the shapes or values of the arguments",
+            "the gradient mode",
+            "the backend",
+            "the device",
+            "the default dtype",
+            "plain values that the function uses",
+            "the captured Tensors",
+            "the settings of modules or optimizers",
+        )
         changed = []
         for i, name in enumerate(names):
             values = list(dict.fromkeys(k[i] for k in self._reasons))

@@ -21,7 +21,14 @@ from .graph import PLACE, Graph, Node, Value
 
 _SMALL = 512  # bytes: NumPy keeps small blocks at hand, a buffer would gain nothing
 _VIEWS = frozenset(("reshape", "transpose", "broadcast_to", "expand_dims", "squeeze", "getitem", "windows"))
-_REDUCTIONS = {"sum": "add", "prod": "multiply", "amax": "maximum", "amin": "minimum", "any": "logical_or", "all": "logical_and"}
+_REDUCTIONS = {
+    "sum": "add",
+    "prod": "multiply",
+    "amax": "maximum",
+    "amin": "minimum",
+    "any": "logical_or",
+    "all": "logical_and",
+}
 _FILLS = {"zeros": 0, "ones": 1, "zeros_like": 0, "ones_like": 1}
 
 
@@ -85,7 +92,12 @@ class Plan:
             for v in node.inputs:
                 end = start + math.prod(v.shape)
                 owner = self.owner(v)
-                if owner.node is not None and owner not in self._placed and owner not in self._fresh and self._straight(v, owner):
+                if (
+                    owner.node is not None
+                    and owner not in self._placed
+                    and owner not in self._fresh
+                    and self._straight(v, owner)
+                ):
                     self._placed[owner] = array[start:end].reshape(owner.shape)
                 start = end
 
@@ -118,10 +130,12 @@ class Plan:
             for u in like:
                 o = self.owner(u)
                 a = self.arrays.get(u)
-                if a is not None and o in self._memory and self._last[o] == i and u.shape == v.shape and a.dtype == d:
-                    if _laid_out(a, order) and sum(1 for w in like if self.owner(w) is o and w is not u) == 0:
-                        self._memory[v] = self._memory.pop(o)
-                        return a
+                dies = (
+                    o in self._memory and self._last[o] == i and not any(self.owner(w) is o for w in like if w is not u)
+                )
+                if a is not None and dies and u.shape == v.shape and a.dtype == d and _laid_out(a, order):
+                    self._memory[v] = self._memory.pop(o)
+                    return a
         best = None
         for k, (n, _) in enumerate(self._free):
             if n >= size and (best is None or n < self._free[best][0]):
@@ -177,11 +191,22 @@ class Plan:
         fn = getattr(self.helpers.backend.xp, name, None)
         if isinstance(fn, np.ufunc) and name != "matmul" and len(node.outputs) == 1:
             out = self._take(v, i, operands, True)
-            return self._emit(node, v, out, [f"np.{fn.__name__}({self._args(node)}, out={v.name})"]) if out is not None else None
-        special = getattr(self, f"_{name}", None) or (self._reduction if name in _REDUCTIONS else self._fill if name in _FILLS else None)
+            return (
+                self._emit(node, v, out, [f"np.{fn.__name__}({self._args(node)}, out={v.name})"])
+                if out is not None
+                else None
+            )
+        special = getattr(self, f"_{name}", None) or (
+            self._reduction if name in _REDUCTIONS else self._fill if name in _FILLS else None
+        )
         if special is not None and len(node.outputs) == 1:
             elementwise = name in ("where", "astype", "rsqrt")
-            out = self._take(v, i, [] if name in ("matmul", "concat", "stack", "full") or name in _REDUCTIONS else operands, elementwise)
+            out = self._take(
+                v,
+                i,
+                [] if name in ("matmul", "concat", "stack", "full") or name in _REDUCTIONS else operands,
+                elementwise,
+            )
             if out is not None:
                 lines = special(node, v, out)
                 if lines is not None:
@@ -281,12 +306,20 @@ class Plan:
     def _where(self, node: Node, v: Value, out: np.ndarray) -> list[str]:
         condition, x, y = node.inputs
         c = emit.operand(condition)
-        if type(y) in (int, float) and y == 0 and math.copysign(1, y) > 0 and type(x) is Value and x.shape == v.shape == condition.shape:
+        if (
+            type(y) in (int, float)
+            and y == 0
+            and math.copysign(1, y) > 0
+            and type(x) is Value
+            and x.shape == v.shape == condition.shape
+        ):
             # Selection as a product of bits: exact, also for inf and NaN, and 20 times faster on masks that nobody can predict.
             bits = {2: "int16", 4: "int32", 8: "int64"}.get(out.dtype.itemsize)
             if bits and x.dtype is v.dtype and x.dtype.kind == "float":
                 target = self._bind(f"{v.name}_bits", out.view(bits))
-                return [f"np.multiply({c}.view(np.int8), {emit.operand(x)}.view(np.{bits}), out={target}, dtype=np.{bits})"]
+                return [
+                    f"np.multiply({c}.view(np.int8), {emit.operand(x)}.view(np.{bits}), out={target}, dtype=np.{bits})"
+                ]
         if any(type(u) is Value and self.arrays.get(u) is out for u in (condition, x)):
             return [f"np.copyto({v.name}, np.where({self._args(node)}))"]
         first = [] if type(y) is Value and self.arrays.get(y) is out else [f"np.copyto({v.name}, {emit.operand(y)})"]
@@ -310,7 +343,10 @@ class Plan:
             return None
         inner = tuple(slice(b, n - a) for n, (b, a) in zip(v.shape, widths, strict=True))
         target = self._bind(f"{v.name}_inner", out[inner])
-        return [f"{v.name}.fill({emit.literal(node.attrs.get('value', 0))})", f"np.copyto({target}, {self._args(node)})"]
+        return [
+            f"{v.name}.fill({emit.literal(node.attrs.get('value', 0))})",
+            f"np.copyto({target}, {self._args(node)})",
+        ]
 
     def _fold(self, node: Node, v: Value, out: np.ndarray) -> list[str] | None:
         x = self.arrays.get(node.inputs[0])
@@ -321,7 +357,10 @@ class Plan:
         counts = x.shape[x.ndim - 2 * k : x.ndim - k]
         pairs = []
         for offset in np.ndindex(*size):
-            where: Any = tuple(slice(o * d, o * d + t * (n - 1) + 1, t) for o, d, t, n in zip(offset, dilation, stride, counts, strict=True))
+            where: Any = tuple(
+                slice(o * d, o * d + t * (n - 1) + 1, t)
+                for o, d, t, n in zip(offset, dilation, stride, counts, strict=True)
+            )
             pairs.append((out[(..., *where)], x[(..., *offset)]))
         name = f"{v.name}_windows"
         self.helpers.namespace[name] = pairs
@@ -434,7 +473,9 @@ def chunked(rule: Any, flags: dict, dtype: Any, helpers: emit.Helpers) -> str:
         if not isinstance(fn, np.ufunc):
             raise AssertionError(f"the rule {rule.name} uses xp.{node.op.name}, which is no elementwise function")
         old = targets.get(v)
-        ending = [u for u in dict.fromkeys(node.inputs) if type(u) is Value and last[u] == i and text[u].startswith("t")]
+        ending = [
+            u for u in dict.fromkeys(node.inputs) if type(u) is Value and last[u] == i and text[u].startswith("t")
+        ]
         if old is not None and last.get(old, -1) <= i:
             place = text[old]
         elif ending:

@@ -24,7 +24,21 @@ from ..tensor.tensor import Tensor
 SIMPLE = (bool, int, float, complex, str, bytes, type(None))
 _LIMIT = 2000  # containers with more elements are data, not structure
 _FOREIGN = frozenset(
-    ("gradloom", "numpy", "scipy", "jax", "jaxlib", "torch", "mlx", "builtins", "sklearn", "matplotlib", "rich", "tqdm", "optax")
+    (
+        "gradloom",
+        "numpy",
+        "scipy",
+        "jax",
+        "jaxlib",
+        "torch",
+        "mlx",
+        "builtins",
+        "sklearn",
+        "matplotlib",
+        "rich",
+        "tqdm",
+        "optax",
+    )
 )
 
 

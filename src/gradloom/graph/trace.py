@@ -151,7 +151,9 @@ class Trace:
 
     # --- the run
 
-    def run(self, fn: Callable, args: tuple, kwargs: dict, captured: list[tuple[str, Tensor]], owners: list[tuple[str, Any]]) -> Any:
+    def run(
+        self, fn: Callable, args: tuple, kwargs: dict, captured: list[tuple[str, Tensor]], owners: list[tuple[str, Any]]
+    ) -> Any:
         """Runs fn with `captured` traced. Returns its result; `finals` holds what the slots held at the end.
 
         Args:

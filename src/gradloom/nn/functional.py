@@ -301,7 +301,9 @@ def batch_norm(
         momentum: What the new batch counts in the running statistics; a number or 0-d Tensor.
     """
     if input.ndim < 2:
-        raise ShapeError(explain("batch_norm needs channels", expected="input (N, C, ...)", given=f"{list(input.shape)}"))
+        raise ShapeError(
+            explain("batch_norm needs channels", expected="input (N, C, ...)", given=f"{list(input.shape)}")
+        )
     if not training:
         return _batch_norm_inference(input, running_mean, running_var, weight, bias, eps=eps)
     n = input.numel() // max(input.shape[1], 1)

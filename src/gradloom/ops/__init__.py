@@ -6,7 +6,6 @@ Code written over `xp` runs on this one too, and then takes Tensors and traced v
 from types import SimpleNamespace as _SimpleNamespace
 from typing import Any as _Any
 
-from .namespace import INDEX, NAMESPACE
 from ..dtypes import DType as _DType
 from .attention import *  # noqa: F403
 from .conv import *  # noqa: F403
@@ -16,6 +15,7 @@ from .indexing import *  # noqa: F403
 from .layout import *  # noqa: F403
 from .linalg import *  # noqa: F403
 from .loss import *  # noqa: F403
+from .namespace import INDEX, NAMESPACE
 from .norm import *  # noqa: F403
 from .op import REGISTRY, kind_of, not_an_array
 from .pool import *  # noqa: F403

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from operator import is_
 from typing import Any, ClassVar
@@ -13,7 +12,7 @@ from .. import ops
 from ..backends.base import backend_of, default_backend, get_backend
 from ..errors import OptionError, explain
 from ..graph.graph import PLACE, Value
-from ..tensor.grad_mode import MODE, enable_grad
+from ..tensor.grad_mode import enable_grad
 from ..tensor.storage import STRUCTURE, bump
 from ..tensor.tape import Raw
 from ..tensor.tensor import Tensor
@@ -97,7 +96,9 @@ class Block:
             new = self.rule.run([self.whole, [self.gradient], *(self.state[n] for n in names)], scalars, flags)
             np.copyto(self.whole[0], new[0][0])
         else:
-            new = self.rule.run([[p._array for p in self.params], grads, *(self.state[n] for n in names)], scalars, flags)
+            new = self.rule.run(
+                [[p._array for p in self.params], grads, *(self.state[n] for n in names)], scalars, flags
+            )
             for p, array in zip(self.params, new[0], strict=True):
                 p._array = array
         for name, column in zip(names, new[1:], strict=True):
@@ -114,7 +115,9 @@ class Block:
         names = self.names(flags)
         ahead = PLACE.count(self)
         dtype = self.params[0].dtype
-        scalars = PLACE.host_scalars(lambda: self.rule.scalars(self.group, self.step + ahead + 1), self.rule.scalar_names, dtype)
+        scalars = PLACE.host_scalars(
+            lambda: self.rule.scalars(self.group, self.step + ahead + 1), self.rule.scalar_names, dtype
+        )
         states = [PLACE.state(self.state[n], n) and self.state[n] for n in names]
         grads = [p.grad._array for p in self.params]  # type: ignore[union-attr]
         with PLACE.within("update"):
@@ -196,7 +199,10 @@ class Optimizer:
         group = dict(group)
         params = group["params"]
         if isinstance(params, set):
-            raise TypeError("optimizer parameters need to be organized in ordered collections, but the ordering of tensors in sets will change between runs. Please use a list instead.")  # fmt: skip
+            raise TypeError(
+                "optimizer parameters need to be organized in ordered collections, but the ordering of tensors in sets will "
+                "change between runs. Please use a list instead."
+            )
         group["params"] = [params] if isinstance(params, Tensor) else list(params)
         if group["params"] and isinstance(group["params"][0], tuple):
             group["param_names"] = [name for name, _ in group["params"]]
@@ -256,13 +262,20 @@ class Optimizer:
         parts: dict[Any, list[Tensor]] = {}
         for p in params:
             array = p._array
-            key = (self._rest[p][0] if p in self._rest else 0, p.dtype, None if type(array) is Value else backend_of(array).name)
+            key = (
+                self._rest[p][0] if p in self._rest else 0,
+                p.dtype,
+                None if type(array) is Value else backend_of(array).name,
+            )
             parts.setdefault(key, []).append(p)
         blocks = []
         for (step, _, engine), members in parts.items():
             if group.get("fused") and engine is not None and self.rule.name not in get_backend(engine).fast:
                 raise OptionError(
-                    explain(f"{type(self).__name__}: fused=True, and {engine} has no fused kernel of it", do="leave fused out")
+                    explain(
+                        f"{type(self).__name__}: fused=True, and {engine} has no fused kernel of it",
+                        do="leave fused out",
+                    )
                 )
             names = dict.fromkeys(n for p in members if p in self._rest for n in self._rest[p][1])
             state = {n: [self._rest[p][1][n] for p in members] for n in names}
@@ -316,9 +329,13 @@ class Optimizer:
         if len(groups) != len(self.param_groups):
             raise ValueError("loaded state dict has a different number of parameter groups")
         if any(len(a["params"]) != len(b["params"]) for a, b in zip(groups, self.param_groups, strict=True)):
-            raise ValueError("loaded state dict contains a parameter group that doesn't match the size of optimizer's group")
+            raise ValueError(
+                "loaded state dict contains a parameter group that doesn't match the size of optimizer's group"
+            )
         by_number = {
-            n: p for a, b in zip(groups, self.param_groups, strict=True) for n, p in zip(a["params"], b["params"], strict=True)
+            n: p
+            for a, b in zip(groups, self.param_groups, strict=True)
+            for n, p in zip(a["params"], b["params"], strict=True)
         }
         rest: dict[Tensor, tuple[int, dict[str, Any]]] = {}
         for number, s in state_dict["state"].items():
@@ -367,7 +384,11 @@ class Optimizer:
 
     def __jit_key__(self) -> tuple:
         return tuple(
-            (id(group), tuple(sorted(self.rule.flags(group).items(), key=str)), tuple(id(b) for b in self._blocks.get(id(group), ([], []))[1]))
+            (
+                id(group),
+                tuple(sorted(self.rule.flags(group).items(), key=str)),
+                tuple(id(b) for b in self._blocks.get(id(group), ([], []))[1]),
+            )
             for group in self.param_groups
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from .. import ops
@@ -14,7 +13,13 @@ from .storage import STRUCTURE
 from .tape import Leaf, Raw, Recorded
 
 
-def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None) -> None:
+def backward(
+    tensors: Any,
+    grad_tensors: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Any = None,
+) -> None:
     """Accumulates the gradients of `tensors` into the `grad` of the leaves; see `Tensor.backward`.
 
     Args:
@@ -86,7 +91,7 @@ def grad(
     Example:
         >>> import gradloom as gl
         >>> x = gl.tensor(2.0, requires_grad=True)
-        >>> (g,) = gl.autograd.grad(x ** 3, x, create_graph=True)
+        >>> (g,) = gl.autograd.grad(x**3, x, create_graph=True)
         >>> gl.autograd.grad(g, x)
         (tensor(12.),)
     """

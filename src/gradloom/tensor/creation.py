@@ -278,7 +278,8 @@ def draw(kind: str, generator: Generator | None, *args: Any, **options: Any) -> 
             explain(
                 f"{kind}: numbers of this kind cannot be drawn inside a compiled function",
                 where=user_frame(),
-                do="draw them outside and pass them as an argument, or use gradloom.rand, randn, randint or Dropout, which are drawn anew at each run",
+                do="draw them outside and pass them as an argument, or use gradloom.rand, randn, randint or Dropout, which are "
+                "drawn anew at each run",
             )
         )
     return getattr(random, kind)((generator or default_generator).next_key(kind), *args, **options)
@@ -336,14 +337,24 @@ def randperm(
 
 
 def rand_like(
-    input: Any, *, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    input: Any,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Any:
     """Uniform random numbers in [0, 1), in the shape, dtype and backend of a Tensor."""
     return _random_like("uniform", input, generator, dtype, device, requires_grad)
 
 
 def randn_like(
-    input: Any, *, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    input: Any,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Any:
     """Normal random numbers of mean 0 and standard deviation 1, in the shape, dtype and backend of a Tensor."""
     return _random_like("normal", input, generator, dtype, device, requires_grad)

@@ -73,11 +73,12 @@ class Function:
         ...     @staticmethod
         ...     def forward(ctx, x):
         ...         ctx.save_for_backward(x)
-        ...         return x ** 3
+        ...         return x**3
+        ...
         ...     @staticmethod
         ...     def backward(ctx, g):
         ...         (x,) = ctx.saved_tensors
-        ...         return 3 * x ** 2 * g
+        ...         return 3 * x**2 * g
         >>> x = gl.tensor(2.0, requires_grad=True)
         >>> Cube.apply(x).backward()
         >>> x.grad
@@ -106,9 +107,19 @@ class Function:
             return result
         outs = [Raw.wrap(t._array) if isinstance(t, Tensor) else t for t in results]
         live = [
-            k for k, t in enumerate(results) if isinstance(t, Tensor) and id(t) not in ctx._non_differentiable and t.is_floating_point()
+            k
+            for k, t in enumerate(results)
+            if isinstance(t, Tensor) and id(t) not in ctx._non_differentiable and t.is_floating_point()
         ]
-        op = Op(cls.__name__, lambda xp, *values: values, ("values",), (), variadic=True, outputs=("*results",), differentiable=2)
+        op = Op(
+            cls.__name__,
+            lambda xp, *values: values,
+            ("values",),
+            (),
+            variadic=True,
+            outputs=("*results",),
+            differentiable=2,
+        )
         op.define_vjp(("values",), lambda xp, gs: cls._vjp(ctx, args, results, live, gs))
         op.vjps[0].op.kernels = _Anything(lambda gs: cls._vjp(ctx, args, results, live, gs))  # type: ignore[assignment]
         specs = [(tuple(results[k].shape), results[k].dtype) for k in live]
@@ -125,7 +136,10 @@ class Function:
         for k, g in zip(live, gs, strict=True):
             gradients[k] = g if recorded else Raw.wrap(g)
         if ctx._materialize:
-            gradients = [ops.zeros_like(t) if g is None and isinstance(t, Tensor) else g for g, t in zip(gradients, results, strict=True)]
+            gradients = [
+                ops.zeros_like(t) if g is None and isinstance(t, Tensor) else g
+                for g, t in zip(gradients, results, strict=True)
+            ]
         with set_grad_enabled(recorded):
             found = cls.backward(ctx, *gradients)
         found = found if isinstance(found, tuple) else (found,)

@@ -20,7 +20,7 @@ class _Mode(threading.local):
 MODE = _Mode()
 
 
-class set_grad_enabled:  # noqa: N801  (PyTorch's name; used like a function)
+class set_grad_enabled:
     """Sets whether operations are recorded for `backward`.
 
     As in PyTorch it takes effect at once; as a context manager it restores the earlier mode at the end.
@@ -103,7 +103,7 @@ class _Switch:
         return run
 
 
-class no_grad(_Switch):  # noqa: N801
+class no_grad(_Switch):
     """Operations inside are not recorded: no gradients, less memory.
 
     Example:
@@ -118,7 +118,7 @@ class no_grad(_Switch):  # noqa: N801
     _enabled = False
 
 
-class enable_grad(_Switch):  # noqa: N801
+class enable_grad(_Switch):
     """Operations inside are recorded, also within `no_grad`.
 
     Example:
@@ -131,7 +131,7 @@ class enable_grad(_Switch):  # noqa: N801
     """
 
 
-class inference_mode(_Switch):  # noqa: N801
+class inference_mode(_Switch):
     """`no_grad` for prediction; `is_inference_mode_enabled` tells that it is on.
 
     Unlike PyTorch's, Tensors made inside may be used in recorded operations later: they are constants there.

@@ -74,7 +74,7 @@ def gradgradcheck(func: Callable, inputs: Tensor | Sequence[Any], **options: Any
     Example:
         >>> import gradloom as gl
         >>> x = gl.tensor([0.5, 2.0], dtype=gl.float64, requires_grad=True)
-        >>> gl.autograd.gradgradcheck(lambda x: x ** 3, x)
+        >>> gl.autograd.gradgradcheck(lambda x: x**3, x)
         True
     """
     inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
@@ -118,6 +118,8 @@ def _numeric(func: Callable, inputs: tuple, i: int, k: int, eps: float) -> np.nd
             moved = base.copy()
             moved.flat[j] += sign * eps
             x = tensor(moved, dtype=inputs[i].dtype, requires_grad=True)
-            ends.append(np.asarray(_tuple(func(*inputs[:i], x, *inputs[i + 1 :]))[k].detach().numpy(), np.float64).ravel())
+            ends.append(
+                np.asarray(_tuple(func(*inputs[:i], x, *inputs[i + 1 :]))[k].detach().numpy(), np.float64).ravel()
+            )
         rows.append((ends[0] - ends[1]) / (2 * eps))
     return np.stack(rows) if rows else np.zeros((0, 0))

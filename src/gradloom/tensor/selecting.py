@@ -63,9 +63,7 @@ class Selecting:
         check_index(index, self, d, "index_select")
         if not self.ndim:
             if index.numel() != 1:
-                raise ShapeError(
-                    f"index_select(): Index to scalar can have only 1 value, got {index.numel()} value(s)"
-                )
+                raise ShapeError(f"index_select(): Index to scalar can have only 1 value, got {index.numel()} value(s)")
             return self.clone()
         return ops.take(self, index.reshape(-1), axis=d)
 
@@ -98,7 +96,9 @@ class Selecting:
         shape = [n if i == d else 1 for i, n in enumerate(self.shape)]
         # A mask, as an index that is given twice counts once in the gradient of the value.
         n = self.shape[d] if self.ndim else 1
-        there = ops.put(creation.zeros(n, dtype="bool", backend=backend_name(self)), True, index.reshape(-1), key=(INDEX,))
+        there = ops.put(
+            creation.zeros(n, dtype="bool", backend=backend_name(self)), True, index.reshape(-1), key=(INDEX,)
+        )
         return self.masked_fill(there.reshape(shape), value)
 
     @named

@@ -367,7 +367,9 @@ class Recorded:
             # Auxiliary results (a mean, the probabilities of attention) have no history of their own: computed again, with one.
             values = node[5][0]
             if any(v is None and name not in op.defaults for name, v in zip(op.args, values, strict=False)):
-                raise GradientError(f"the gradient of {op.name} cannot be differentiated again: what its results depend on is not kept")
+                raise GradientError(
+                    f"the gradient of {op.name} cannot be differentiated again: what its results depend on is not kept"
+                )
             again_results = op.forward(ops.xp, *values, **node[3])
             for k in auxiliary:
                 results[k] = again_results[k]
@@ -545,7 +547,10 @@ def _all_results(node: tuple, results: dict, how: Any) -> tuple:
     zeros = ops.zeros.op.kernels[type(some)]
     specs = node[3][""]
     return tuple(
-        results[k] if k in results else (Raw.wrap if how is Recorded else Raw.same)(zeros(shape=shape, dtype=as_dtype(d))) for k, (shape, d) in enumerate(specs)
+        results[k]
+        if k in results
+        else (Raw.wrap if how is Recorded else Raw.same)(zeros(shape=shape, dtype=as_dtype(d)))
+        for k, (shape, d) in enumerate(specs)
     )
 
 

@@ -20,7 +20,7 @@ from .autograd import backward as run_backward
 from .formatting import format_tensor
 from .indexing import indexing, put_value
 from .methods import Methods
-from .storage import STRUCTURE, assign, make_view, refresh, share
+from .storage import STRUCTURE, assign, make_view, share
 from .tape import Leaf
 
 _new = object.__new__
@@ -204,7 +204,9 @@ class Tensor(Methods):
                     f"assigned grad has data of a different size: the Tensor has {list(self.shape)}, the gradient {list(value.shape)}"
                 )
             if value.dtype is not self.dtype:
-                raise DTypeError(f"assigned grad has data of a different type: {value.dtype} for a Tensor of {self.dtype}")
+                raise DTypeError(
+                    f"assigned grad has data of a different type: {value.dtype} for a Tensor of {self.dtype}"
+                )
         if (value is None) is not (self._grad is None):
             STRUCTURE.version += 1
         self._grad = value
@@ -234,7 +236,7 @@ class Tensor(Methods):
         Example:
             >>> import gradloom as gl
             >>> x = gl.tensor(3.0, requires_grad=True)
-            >>> (x ** 2).backward()
+            >>> (x**2).backward()
             >>> x.grad
             tensor(6.)
         """
@@ -338,7 +340,11 @@ class Tensor(Methods):
 
     def __bool__(self) -> bool:
         if self.numel() != 1:
-            raise ShapeError("Boolean value of Tensor with more than one value is ambiguous" if self.numel() else "Boolean value of Tensor with no values is ambiguous")
+            raise ShapeError(
+                "Boolean value of Tensor with more than one value is ambiguous"
+                if self.numel()
+                else "Boolean value of Tensor with no values is ambiguous"
+            )
         return bool(_concrete(self, "bool()").item())
 
     def __float__(self) -> float:
@@ -394,7 +400,6 @@ class Tensor(Methods):
 
     def __ne__(self, other: Any) -> Any:
         return ops.not_equal(self, other) if _comparable(other) else True
-
 
     def __getitem__(self, key: Any) -> Tensor:
         key, indices = indexing(self, key)

@@ -33,7 +33,9 @@ def value_and_grad(fn: Callable, argnums: int | tuple[int, ...] = 0, has_aux: bo
 
     Example:
         >>> import gradloom as gl
-        >>> loss, g = gl.value_and_grad(lambda p, x: (p["w"] * x).sum())({"w": gl.tensor([1.0, 2.0])}, gl.tensor([3.0, 4.0]))
+        >>> loss, g = gl.value_and_grad(lambda p, x: (p["w"] * x).sum())(
+        ...     {"w": gl.tensor([1.0, 2.0])}, gl.tensor([3.0, 4.0])
+        ... )
         >>> loss.item(), g["w"]
         (11.0, tensor([3., 4.]))
     """
@@ -68,7 +70,9 @@ def value_and_grad(fn: Callable, argnums: int | tuple[int, ...] = 0, has_aux: bo
                 else [None] * len(leaves)
             )
         if not out._node:
-            raise GradientError("the value of the function does not depend on the arguments that its gradient is wanted for")
+            raise GradientError(
+                "the value of the function does not depend on the arguments that its gradient is wanted for"
+            )
         result, start = [], 0
         for treedef, were_tensors, count in kinds:
             part = [g if t else g._array for g, t in zip(grads[start : start + count], were_tensors, strict=True)]
@@ -85,7 +89,7 @@ def grad(fn: Callable, argnums: int | tuple[int, ...] = 0, has_aux: bool = False
 
     Example:
         >>> import gradloom as gl
-        >>> gl.grad(lambda x: x ** 3)(gl.tensor(2.0))
+        >>> gl.grad(lambda x: x**3)(gl.tensor(2.0))
         tensor(12.)
     """
     both = value_and_grad(fn, argnums, has_aux)
@@ -107,5 +111,9 @@ def _leaf(x: Any, position: int) -> Tensor:
     if kind_of(type(x)) is not None or isinstance(x, np.ndarray):
         return Raw.wrap(x).requires_grad_()
     raise GradientError(
-        explain(f"argument {position} has a leaf that is no array", given=type(x).__name__, do="give Tensors, arrays or floats")
+        explain(
+            f"argument {position} has a leaf that is no array",
+            given=type(x).__name__,
+            do="give Tensors, arrays or floats",
+        )
     )

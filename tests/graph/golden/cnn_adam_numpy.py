@@ -31,28 +31,38 @@ def step(p, s, x, y, h, random):
     transpose_1 = xp.transpose(x, axes=(1, 2, 3, 0))                  # (1, 12, 12, 8)
     pad_1.fill(0)
     np.copyto(pad_1_inner, transpose_1)                               # (1, 14, 14, 8)
+    del transpose_1
     np.copyto(reshape_2_parts, transpose_3)                           # (9, 1152)
     reshape_3 = xp.reshape(p["conv.weight"], shape=(8, 9))            # (8, 9)
     np.matmul(reshape_3, reshape_2, out=matmul_1)                     # (8, 1152)
+    del reshape_3
     add_1 = p["norm.num_batches_tracked"] + 1                         # ()
     mean_1 = xp.mean(conv_1, axis=(0, 2, 3))                          # (8,)
     reshape_5 = xp.reshape(mean_1, shape=(8, 1, 1))                   # (8, 1, 1)
     np.subtract(conv_1, reshape_5, out=subtract_1)                    # (8, 8, 12, 12)
+    del reshape_5
     np.square(subtract_1, out=square_1)                               # (8, 8, 12, 12)
     var_1 = xp.mean(square_1, axis=(0, 2, 3))                         # (8,)
     add_4 = var_1 + 1e-05                                             # (8,)
     rsqrt_1 = xp.rsqrt(add_4)                                         # (8,)
+    del add_4
     multiply_5 = rsqrt_1 * p["norm.weight"]                           # (8,)
     reshape_6 = xp.reshape(multiply_5, shape=(8, 1, 1))               # (8, 1, 1)
+    del multiply_5
     np.multiply(subtract_1, reshape_6, out=multiply_6)                # (8, 8, 12, 12)
     reshape_7 = xp.reshape(p["norm.bias"], shape=(8, 1, 1))           # (8, 1, 1)
     np.add(multiply_6, reshape_7, out=norm_1)                         # (8, 8, 12, 12)
+    del reshape_7
     multiply_1 = p["norm.running_mean"] * 0.9                         # (8,)
     multiply_2 = mean_1 * 0.1                                         # (8,)
+    del mean_1
     add_2 = multiply_1 + multiply_2                                   # (8,)
+    del multiply_1, multiply_2
     multiply_3 = p["norm.running_var"] * 0.9                          # (8,)
     multiply_4 = var_1 * 0.1000868809730669                           # (8,)
+    del var_1
     add_3 = multiply_3 + multiply_4                                   # (8,)
+    del multiply_3, multiply_4
     np.maximum(norm_1, 0, out=relu_1)                                 # (8, 8, 12, 12)
     np.maximum(getitem_1, getitem_2, out=maximum_1)                   # (8, 8, 6, 12)
     np.maximum(getitem_3, getitem_4, out=pool)                        # (8, 8, 6, 6)
@@ -60,40 +70,62 @@ def step(p, s, x, y, h, random):
     np.multiply(random[0].view(np.int8), multiply_7.view(np.int32), out=drop_bits, dtype=np.int32)  # (8, 288)
     transpose_4 = p["fc.weight"].T                                    # (288, 10)
     matmul_2 = drop @ transpose_4                                     # (8, 10)
+    del transpose_4
     fc = matmul_2 + p["fc.bias"]                                      # (8, 10)
+    del matmul_2
     greater_equal_1 = y >= 0                                          # (8,)
     less_1 = y < 10                                                   # (8,)
     bitwise_and_1 = greater_equal_1 & less_1                          # (8,)
+    del greater_equal_1, less_1
     equal_1 = y == -100                                               # (8,)
     where_1 = xp.where(bitwise_and_1, y, 0)                           # (8,)
     where_2 = xp.where(bitwise_and_1, constant_0, float("nan"))       # (8,)
+    del bitwise_and_1
     where_3 = xp.where(equal_1, 0, where_2)                           # (8,)
+    del where_2
     logsumexp_1 = xp.logsumexp(fc, axis=1)                            # (8,)
     expand_dims_1 = xp.expand_dims(where_1, axis=1)                   # (8, 1)
+    del where_1
     take_along_axis_1 = xp.take_along_axis(fc, expand_dims_1, axis=1)  # (8, 1)
     squeeze_1 = xp.squeeze(take_along_axis_1, axis=1)                 # (8,)
+    del take_along_axis_1
     subtract_2 = logsumexp_1 - squeeze_1                              # (8,)
+    del logsumexp_1, squeeze_1
     multiply_8 = subtract_2 * where_3                                 # (8,)
+    del subtract_2
     where_4 = xp.where(equal_1, 0, multiply_8)                        # (8,)
+    del equal_1, multiply_8
     sum_ = xp.sum(where_4)                                            # ()
+    del where_4
     sum__1 = xp.sum(where_3)                                          # ()
     criterion = sum_ / sum__1                                         # ()
+    del sum_
     # backward
     d_criterion = xp.ones_like(criterion)                             # ()
     divide_1 = d_criterion / sum__1                                   # ()
+    del sum__1, d_criterion
     logsumexp_2 = xp.logsumexp(fc, axis=1, keepdims=True)             # (8, 1)
     subtract_3 = fc - logsumexp_2                                     # (8, 10)
+    del fc, logsumexp_2
     exp_1 = xp.exp(subtract_3)                                        # (8, 10)
+    del subtract_3
     multiply_9 = where_3 * divide_1                                   # (8,)
+    del where_3, divide_1
     expand_dims_2 = xp.expand_dims(multiply_9, axis=1)                # (8, 1)
     multiply_10 = exp_1 * expand_dims_2                               # (8, 10)
+    del exp_1, expand_dims_2
     negative_1 = -multiply_9                                          # (8,)
+    del multiply_9
     expand_dims_3 = xp.expand_dims(negative_1, axis=1)                # (8, 1)
+    del negative_1
     d_fc = xp.scatter_add(multiply_10, expand_dims_1, expand_dims_3, axis=1)  # (8, 10)
+    del expand_dims_1, multiply_10, expand_dims_3
     np.matmul(d_fc, p["fc.weight"], out=d_drop)                       # (8, 288)
     transpose_5 = d_fc.T                                              # (10, 8)
     np.matmul(transpose_5, drop, out=d_fc_weight)                     # (10, 288)
+    del transpose_5
     np.add.reduce(d_fc, axis=0, out=d_fc_bias)                        # (10,)
+    del d_fc
     np.multiply(d_drop, 1.3333333333333333, out=multiply_11)          # (8, 288)
     np.multiply(random[0].view(np.int8), multiply_11.view(np.int32), out=d_reshape_1_bits,
         dtype=np.int32)                                               # (8, 288)
@@ -120,23 +152,33 @@ def step(p, s, x, y, h, random):
     np.greater(relu_1, 0, out=greater_1)                              # (8, 8, 12, 12)
     np.multiply(greater_1.view(np.int8), d_relu_1.view(np.int32), out=d_norm_1_bits, dtype=np.int32)  # (8, 8, 12, 12)
     reshape_9 = xp.reshape(rsqrt_1, shape=(8, 1, 1))                  # (8, 1, 1)
+    del rsqrt_1
     np.multiply(subtract_1, reshape_9, out=multiply_12)               # (8, 8, 12, 12)
+    del reshape_9
     np.add.reduce(d_norm_1, axis=(0, 2, 3), out=d_norm_bias)          # (8,)
     np.multiply(d_norm_1, multiply_12, out=multiply_13)               # (8, 8, 12, 12)
     np.add.reduce(multiply_13, axis=(0, 2, 3), out=d_norm_weight)     # (8,)
     divide_2 = d_norm_bias / 1152                                     # (8,)
     reshape_10 = xp.reshape(divide_2, shape=(8, 1, 1))                # (8, 1, 1)
+    del divide_2
     np.subtract(d_norm_1, reshape_10, out=subtract_4)                 # (8, 8, 12, 12)
+    del reshape_10
     divide_3 = d_norm_weight / 1152                                   # (8,)
     reshape_11 = xp.reshape(divide_3, shape=(8, 1, 1))                # (8, 1, 1)
+    del divide_3
     np.multiply(multiply_12, reshape_11, out=multiply_14)             # (8, 8, 12, 12)
+    del reshape_11
     np.subtract(subtract_4, multiply_14, out=subtract_5)              # (8, 8, 12, 12)
     np.multiply(subtract_5, reshape_6, out=d_conv_1)                  # (8, 8, 12, 12)
+    del reshape_6
     matmul_3 = reshape_2 @ transpose_8                                # (9, 8)
     transpose_9 = matmul_3.T                                          # (8, 9)
+    del matmul_3
     d_conv_weight = xp.reshape(transpose_9, shape=(8, 1, 3, 3))       # (8, 1, 3, 3)
+    del transpose_9
     # update
     np.copyto(flat_1_0, d_conv_weight)
+    del d_conv_weight
     new_params, new_exp_avg, new_exp_avg_sq = adam(s["params"], [flat_1], s["exp_avg"], s["exp_avg_sq"],
         rest1, beta2, rest2, rate, eps, weight_decay)
     return ((criterion,), {"norm.running_mean": add_2, "norm.running_var": add_3,

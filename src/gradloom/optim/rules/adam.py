@@ -46,7 +46,9 @@ def _scalars(o: dict, step: int) -> tuple:
 def adam(xp, p, g, *rest, amsgrad, maximize, decay):
     """p - lr / c1 * m / (sqrt(v) / sqrt(c2) + eps), with m and v the running means of g and g * g, and c = 1 - beta^t.
 
-    Written as p - rate * m / (sqrt(v) + eps'), with rate = lr / c1 * sqrt(c2) and eps' = eps * sqrt(c2) computed on the host. Kingma and Ba, 2015 (arXiv:1412.6980), AMSGrad by Reddi et al., 2018, decoupled
+    Written as p - rate * m / (sqrt(v) + eps'), with rate = lr / c1 * sqrt(c2) and eps' = eps * sqrt(c2) computed on the host.
+
+    Kingma and Ba, 2015 (arXiv:1412.6980), AMSGrad by Reddi et al., 2018, decoupled
     decay by Loshchilov and Hutter, 2019 (arXiv:1711.05101); the numbers of `torch.optim.Adam` and `AdamW`.
     """
     m, v = rest[0], rest[1]
