@@ -224,6 +224,50 @@ def run(name: str, sample: Any, dtype: str, variant: str = "function") -> None:
         raise AssertionError(f"{type(error).__name__}: {error}") from error
 
 
+def compiled(name: str, sample: Any) -> None:
+    """One float64 sample inside `gradloom.jit`, with gradients, against the same lines run eagerly.
+
+    Raises:
+        Refused: gradloom does not have what the sample asks for.
+        AssertionError: The results differ, or it cannot be compiled.
+    """
+    given = ours([sample.input, *sample.args]), ours(sample.kwargs)
+    flat, structure = gl.tree.flatten(given)
+    where = [i for i, x in enumerate(flat) if isinstance(x, gl.Tensor)]
+    tensors = [flat[i].detach() for i in where]
+    needs = [flat[i].requires_grad for i in where]
+
+    def run(*inputs: Any) -> list:
+        inputs = tuple(x.detach().requires_grad_() if n else x for x, n in zip(inputs, needs, strict=True))
+        values = list(flat)
+        for i, x in zip(where, inputs, strict=True):
+            values[i] = x
+        args, kwargs = gl.tree.unflatten(structure, values)
+        outs = [x for x in leaves(find(name)(*args, **kwargs))]  # type: ignore[misc]
+        loss = [(x * x).sum() for x in outs if isinstance(x, gl.Tensor) and x.requires_grad]
+        wanted = [x for x, n in zip(inputs, needs, strict=True) if n]
+        grads = gl.autograd.grad(sum(loss), wanted, allow_unused=True) if loss and wanted else ()
+        return [x.detach() if isinstance(x, gl.Tensor) else x for x in [*outs, *(g for g in grads if g is not None)]]
+
+    try:
+        expected = run(*tensors)
+    except Exception as error:
+        reason = refusal(name, error)
+        if reason is not None:
+            raise Refused(reason) from error
+        raise
+    step = gl.jit(run)
+    for _ in range(2):
+        found = step(*tensors)
+        assert len(found) == len(expected), f"{len(found)} results, not {len(expected)}"
+        for i, (m, e) in enumerate(zip(found, expected, strict=True)):
+            if not isinstance(e, gl.Tensor):
+                assert m == e or m != m, f"{m!r}, not {e!r}"
+                continue
+            assert tuple(m.shape) == tuple(e.shape) and m.dtype is e.dtype, f"result {i}: {m.dtype} {m.shape}"
+            close(array(m), array(e), tolerance(name, "float64"), f"result {i}")
+
+
 def call(name: str, variant: str) -> tuple[Callable, Callable]:
     """gradloom's callable and PyTorch's."""
     entry = entries()[name]

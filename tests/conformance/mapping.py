@@ -150,6 +150,9 @@ NOT_ON: dict[str, dict[str, str]] = {
     "int": {"jax": "integers are int64 publicly and held as int32"},
 }
 
+# What needs the values of its arguments, and so cannot be compiled.
+NEEDS_VALUES: set[str] = set()
+
 
 def refusal(name: str, error: Exception) -> str | None:
     """The reason why gradloom refuses the sample; None where it should not."""

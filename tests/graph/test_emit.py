@@ -189,8 +189,7 @@ def test_width(case, request):
     text = ast.get_source_segment(step.source, main(step))
     assert not too_wide(text, 120)
     wide = too_wide(text, WIDTH)
-    if wide:  # the comment with the shapes is not counted when a line is wrapped
-        pytest.xfail(f"longer than {WIDTH}:\n" + "\n".join(wide))
+    assert not wide, f"longer than {WIDTH}:\n" + "\n".join(wide)
 
 
 def test_names_of_the_model(case):
@@ -217,8 +216,6 @@ def test_nothing_is_left_over(case):
         needed.add(one)
         todo += (names(defined[one]) & set(defined)) - needed
     unused = set(defined) - needed
-    if engine == "numpy" and unused == {"flat"}:
-        pytest.xfail("the plan computes gradients in the flat array, and the helper is printed all the same")
     assert not unused, f"helpers that nobody calls: {unused}"
     scope = set(step._last._fn.__globals__) if hasattr(step._last._fn, "__globals__") else None
     if scope is not None:

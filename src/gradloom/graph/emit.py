@@ -422,13 +422,22 @@ def function_text(name: str, graph: Graph, helpers: Helpers) -> str:
 
 def comment(text: str, note: str, width: int) -> list[str]:
     """The line with its comment in one column; a long one is wrapped at commas, inside brackets."""
-    if len(text) <= width:
-        return [f"{text.ljust(64)}  # {note}" if note else text]
+    most = width + 6  # the function is indented by four
+    if not note:
+        return [text] if len(text) <= width else _wrap_at_commas(_bracketed(text, width), width)
+    line = f"{text.ljust(64)}  # {note}"
+    if len(line) <= most:
+        return [line]
+    parts = [text] if len(text) <= width else _wrap_at_commas(_bracketed(text, width), width)
+    line = f"{parts[-1].ljust(64)}  # {note}"
+    if len(line) <= most:
+        return [*parts[:-1], line]
+    return [*(["# " + p for p in textwrap.wrap(note, width)]), *parts]
+
+
+def _bracketed(text: str, width: int) -> str:
     left, equals, right = text.partition(" = ")
-    if equals and "(" not in left and len(left) > width // 2:
-        text = f"({left}) = {right}"
-    parts = _wrap_at_commas(text, width)
-    return [*parts[:-1], f"{parts[-1].ljust(64)}  # {note}"] if note else parts
+    return f"({left}) = {right}" if equals and "(" not in left and len(left) > width // 2 else text
 
 
 def _wrap_at_commas(text: str, width: int) -> list[str]:
@@ -456,5 +465,12 @@ def build(name: str, source: str, namespace: dict[str, Any]) -> Callable:
 
 
 def module_text(helpers: Helpers, function: str) -> str:
-    """Helpers and function as one text."""
-    return "\n\n\n".join([*helpers.sources.values(), function]) + "\n"
+    """Helpers and function as one text. Helpers that the function turned out not to need are left out."""
+    needed: set[str] = set()
+    texts = [function]
+    while texts:
+        words = set(re.findall(r"\w+", texts.pop()))
+        new = (words & helpers.sources.keys()) - needed
+        needed |= new
+        texts += [helpers.sources[name] for name in new]
+    return "\n\n\n".join([*(text for name, text in helpers.sources.items() if name in needed), function]) + "\n"

@@ -504,7 +504,7 @@ def chunked(rule: Any, flags: dict, dtype: Any, helpers: emit.Helpers) -> str:
     returned = ", ".join(p for p in params if p != "grads")
     helpers.sources[function] = (
         f"def {function}({', '.join((*params, *rule.scalar_names))}):\n"
-        f'    """Updates the flat arrays in place, in chunks that stay in cache."""\n'
+        f'    """Updates the arrays in place, in chunks that stay in cache."""\n'
         f"    for start in range(0, params[0].size, {CHUNK}):\n{body}\n"
         f"    return {returned}{',' if ',' not in returned else ''}"
     )

@@ -1,8 +1,5 @@
-# Helpers: flat.
-
-
 def adam(params, grads, exp_avgs, exp_avg_sqs, rest1, beta2, rest2, rate, eps, weight_decay):
-    """Updates the flat arrays in place, in chunks that stay in cache."""
+    """Updates the arrays in place, in chunks that stay in cache."""
     for start in range(0, params[0].size, 32768):
         p = params[0][start : start + 32768]
         g = grads[0][start : start + 32768]
@@ -130,27 +127,32 @@ def step(p, s, x, y, h, random):
     np.multiply(random[0].view(np.int8), multiply_11.view(np.int32), out=d_reshape_1_bits,
         dtype=np.int32)                                               # (8, 288)
     np.equal(getitem_5, pool, out=equal_2)                            # (8, 8, 6, 6)
-    np.multiply(equal_2.view(np.int8), d_pool.view(np.int32), out=where_5_bits, dtype=np.int32)  # (8, 8, 6, 6)
+    # (8, 8, 6, 6)
+    np.multiply(equal_2.view(np.int8), d_pool.view(np.int32), out=where_5_bits, dtype=np.int32)
     np.equal(getitem_6, pool, out=equal_3)                            # (8, 8, 6, 6)
     np.invert(equal_2, out=bitwise_not_1)                             # (8, 8, 6, 6)
     np.bitwise_and(equal_3, bitwise_not_1, out=bitwise_and_2)         # (8, 8, 6, 6)
-    np.multiply(bitwise_and_2.view(np.int8), d_pool.view(np.int32), out=where_6_bits, dtype=np.int32)  # (8, 8, 6, 6)
+    # (8, 8, 6, 6)
+    np.multiply(bitwise_and_2.view(np.int8), d_pool.view(np.int32), out=where_6_bits, dtype=np.int32)
     np.bitwise_or(equal_2, equal_3, out=bitwise_or_1)                 # (8, 8, 6, 6)
     np.equal(getitem_7, pool, out=equal_4)                            # (8, 8, 6, 6)
     np.invert(bitwise_or_1, out=bitwise_not_2)                        # (8, 8, 6, 6)
     np.bitwise_and(equal_4, bitwise_not_2, out=bitwise_and_3)         # (8, 8, 6, 6)
-    np.multiply(bitwise_and_3.view(np.int8), d_pool.view(np.int32), out=where_7_bits, dtype=np.int32)  # (8, 8, 6, 6)
+    # (8, 8, 6, 6)
+    np.multiply(bitwise_and_3.view(np.int8), d_pool.view(np.int32), out=where_7_bits, dtype=np.int32)
     np.bitwise_or(bitwise_or_1, equal_4, out=bitwise_or_2)            # (8, 8, 6, 6)
     np.equal(getitem_8, pool, out=equal_5)                            # (8, 8, 6, 6)
     np.invert(bitwise_or_2, out=bitwise_not_3)                        # (8, 8, 6, 6)
     np.bitwise_and(equal_5, bitwise_not_3, out=bitwise_and_4)         # (8, 8, 6, 6)
-    np.multiply(bitwise_and_4.view(np.int8), d_pool.view(np.int32), out=where_8_bits, dtype=np.int32)  # (8, 8, 6, 6)
+    # (8, 8, 6, 6)
+    np.multiply(bitwise_and_4.view(np.int8), d_pool.view(np.int32), out=where_8_bits, dtype=np.int32)
     np.stack((where_5, where_6, where_7, where_8,), 0, out=stack_1)   # (4, 8, 8, 6, 6)
     d_relu_1.fill(0)
     for part, window in d_relu_1_windows:
         np.add(part, window, out=part)                                # (8, 8, 12, 12)
     np.greater(relu_1, 0, out=greater_1)                              # (8, 8, 12, 12)
-    np.multiply(greater_1.view(np.int8), d_relu_1.view(np.int32), out=d_norm_1_bits, dtype=np.int32)  # (8, 8, 12, 12)
+    # (8, 8, 12, 12)
+    np.multiply(greater_1.view(np.int8), d_relu_1.view(np.int32), out=d_norm_1_bits, dtype=np.int32)
     reshape_9 = xp.reshape(rsqrt_1, shape=(8, 1, 1))                  # (8, 1, 1)
     del rsqrt_1
     np.multiply(subtract_1, reshape_9, out=multiply_12)               # (8, 8, 12, 12)

@@ -10,7 +10,8 @@
 def step(p, s, x, y, h, random):
     rest1, beta2, rest2, rate, eps, weight_decay = h
     # forward
-    conv_1 = conv(x, p["conv.weight"], stride=(1, 1), padding=((1, 1), (1, 1)), dilation=(1, 1))  # (8, 8, 12, 12)
+    # (8, 8, 12, 12)
+    conv_1 = conv(x, p["conv.weight"], stride=(1, 1), padding=((1, 1), (1, 1)), dilation=(1, 1))
     add_1 = p["norm.num_batches_tracked"] + 1                         # ()
     norm_1, mean_1, var_1 = batch_norm(conv_1, p["norm.weight"], p["norm.bias"])  # (8, 8, 12, 12), (8,), (8,)
     multiply_1 = p["norm.running_mean"] * 0.9                         # (8,)
@@ -23,7 +24,8 @@ def step(p, s, x, y, h, random):
     del multiply_3, multiply_4
     relu_1 = xp.maximum(norm_1, 0)                                    # (8, 8, 12, 12)
     del norm_1
-    pool = max_pool(relu_1, size=(2, 2), stride=(2, 2), padding=((0, 0), (0, 0)), dilation=(1, 1))  # (8, 8, 6, 6)
+    # (8, 8, 6, 6)
+    pool = max_pool(relu_1, size=(2, 2), stride=(2, 2), padding=((0, 0), (0, 0)), dilation=(1, 1))
     reshape_1 = xp.reshape(pool, shape=(8, 288))                      # (8, 288)
     drop = dropout(reshape_1, random[0], p=0.25)                      # (8, 288)
     del reshape_1

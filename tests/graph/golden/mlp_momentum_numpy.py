@@ -1,8 +1,5 @@
-# Helpers: flat.
-
-
 def sgd(params, grads, momentum_buffers, lr, momentum, keep, weight_decay):
-    """Updates the flat arrays in place, in chunks that stay in cache."""
+    """Updates the arrays in place, in chunks that stay in cache."""
     for start in range(0, params[0].size, 32768):
         p = params[0][start : start + 32768]
         g = grads[0][start : start + 32768]
