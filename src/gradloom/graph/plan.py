@@ -415,7 +415,7 @@ def rule_lines(node: Node, helpers: emit.Helpers, in_place: bool) -> list[str]:
         name, flags = chunked(rule, flags, columns[0][0].dtype, helpers), {}
     else:
         leaf = helpers.function(f"{name}_rule", rule.leaf, drop_xp=True)
-        name = helpers.unique(f"{name}_each", (name, states))
+        name = helpers.unique(name, (name, states))
         helpers.sources[name] = (
             f"def {name}({columns_text}, *scalars, **flags):\n"
             f"    rows = [{leaf}(*row, *scalars, **flags) for row in zip({columns_text})]\n"

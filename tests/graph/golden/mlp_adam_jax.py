@@ -3,7 +3,7 @@
 #   linear_vjp_weight, linear_vjp_bias, adam_rule.
 
 
-def adam_each(params, grads, exp_avg, exp_avg_sq, *scalars, **flags):
+def adam(params, grads, exp_avg, exp_avg_sq, *scalars, **flags):
     rows = [adam_rule(*row, *scalars, **flags) for row in zip(params, grads, exp_avg, exp_avg_sq)]
     return [list(column) for column in zip(*rows)]
 
@@ -31,7 +31,7 @@ def step(p, s, x, y, h):
     d_0_bias = linear_vjp_bias(d_h0)                                  # (128,)
     del d_h0
     # update
-    new_params, new_exp_avg, new_exp_avg_sq = adam_each([p["0.weight"], p["0.bias"], p["2.weight"],
+    new_params, new_exp_avg, new_exp_avg_sq = adam([p["0.weight"], p["0.bias"], p["2.weight"],
         p["2.bias"]], [d_0_weight, d_0_bias, d_2_weight, d_2_bias], s["exp_avg"], s["exp_avg_sq"],
         rest1, beta2, rest2, rate, eps, weight_decay, amsgrad=False, maximize=False, decay=None)
     del d_0_weight, d_0_bias, d_2_weight, d_2_bias
