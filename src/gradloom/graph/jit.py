@@ -61,8 +61,8 @@ def jit(fn: Callable | None = None, *, keep_grads: bool = False) -> Any:
         ...     loss.backward()
         ...     optimizer.step()
         ...     return loss
-        >>> step(gl.tensor([1.0, 1.0]))
-        tensor(3., requires_grad=True)
+        >>> step(gl.tensor([1.0, 1.0])).item()
+        3.0
         >>> w.detach()
         tensor([0.9000, 1.9000])
     """
