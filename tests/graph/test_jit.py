@@ -294,6 +294,12 @@ def test_arrays_that_the_user_holds_survive(backend):
     for _ in range(3):
         step(x, y)
     np.testing.assert_array_equal(clone.numpy(), before)
+    state_before = optimizer.state_dict()
+    values = np.array(state_before["state"][0]["exp_avg"].numpy())
+    view = model[0].weight.detach()
+    step(x, y)
+    np.testing.assert_array_equal(state_before["state"][0]["exp_avg"].numpy(), values)
+    np.testing.assert_array_equal(view.numpy(), model[0].weight.detach().numpy())
     np.asarray(gl.backends.base.backend_of(held).to_numpy(held))  # still readable
 
 

@@ -43,6 +43,7 @@ class Backend:
             It has the meaning of the op's body; tests hold it to that.
         loops: The engine's own forms of the ops "scan", "cond" and "while_loop".
         array_types: The concrete types of the engine's arrays.
+        donates: `compile` can be given arrays whose memory the results may take; they cannot be read afterwards.
         plans: Compiled steps get buffers that are made once (graph/plan.py).
         mutable: Arrays can be written in place (so a compiled step may update parameters where they lie).
 
@@ -59,6 +60,7 @@ class Backend:
     array_types: ClassVar[tuple[type, ...]]
     mutable: ClassVar[bool] = False
     plans: ClassVar[bool] = False
+    donates: ClassVar[bool] = False
 
     def __init__(self, dtype: Any = None, default_dtype: Any = None, device: Any = None):
         if dtype is not None and default_dtype is not None:

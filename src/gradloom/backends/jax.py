@@ -356,6 +356,7 @@ class JaxBackend(Backend):
 
     name = "jax"
     xp = xp
+    donates = True
     fast = KERNELS if jax.default_backend() == "cpu" else KERNELS | ACCELERATOR_KERNELS
     loops = {"scan": scan, "cond": cond, "while_loop": while_loop}
     # Arrays, and what stands for them inside jax.jit, jax.grad and jax.vmap.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -186,6 +187,15 @@ class Compiled:
         start = time.perf_counter()
         fn = emit.build(name, self.source, helpers.namespace)
         donate = tuple(i for i, p in enumerate(parameters) if p == "s")
+        self._given: list[Any] = []  # (name, Tensor) whose arrays are given to the engine for its results
+        if backend.donates:
+            written = {n for n, _ in self._written}
+            self._given = [(n, t) for n, t in self._reads if n in written]
+        if self._given:
+            self._given_names, self._given_tensors = [n for n, _ in self._given], [t for _, t in self._given]
+            kept = [(n, t) for n, t in self._reads if n not in written]
+            self._read_names, self._read_tensors = [n for n, _ in kept], [t for _, t in kept]
+            fn, donate = _split(fn), (0, *(i + 1 for i in donate))
         # A branch that is Python's own cannot be part of what MLX compiles.
         branches = {node.op.name for node, _ in passes.blocks(graph)} - {"scan"}
         self._fn = backend.compile(fn, donate) if branches <= backend.loops.keys() else fn
@@ -237,10 +247,12 @@ class Compiled:
     def bare(self, leaves: list) -> Callable[[], Any]:
         """A function that runs only the emitted function, again and again on what it gave before: what benchmarks compare with."""
         copy = self.backend.copy
-        p = {n: copy(t._array) for n, t in self._reads}
+        p = {n: copy(t._array) for n, t in (self._given or self._reads)}
         g = {n: copy(t._grad._array) for n, t in self._grad_reads}
         s = {label: [copy(a) for a in container] for label, container in self._states.items()}
         args: list[Any] = [x for x, used in ((p, self._reads), (g, self._grad_reads), (s, self._states)) if used]
+        if self._given:
+            args.insert(1, dict(zip(self._read_names, map(_array_of, self._read_tensors), strict=True)))
         args += leaves
         if self._scalars:
             args.append(self.backend.scalars([x for compute in self._scalars for x in compute()], self._scalar_dtype))
@@ -255,15 +267,33 @@ class Compiled:
 
         return call
 
+    def _give(self, arrays: list, references: int) -> list:
+        """The arrays, but copies of those that somebody else holds: what is donated to the engine cannot be read afterwards.
+
+        Args:
+            references: Those to each array that are ours.
+        """
+        if sum(map(sys.getrefcount, arrays)) == references * len(arrays):
+            return arrays
+        return [
+            a if n == references else self.backend.copy(a)
+            for a, n in zip(arrays, list(map(sys.getrefcount, arrays)), strict=True)
+        ]
+
     def run(self, leaves: list) -> Any:
         """Reads the slots, runs the function, writes the slots."""
         backend = self.backend
         args: list[Any] = []
+        if self._given:
+            args.append(dict(zip(self._given_names, self._give(list(map(_array_of, self._given_tensors)), 3))))  # noqa: B905
         if self._reads:
             args.append(dict(zip(self._read_names, map(_array_of, self._read_tensors))))  # noqa: B905  (half the time)
         if self._grad_reads:
             args.append({n: t._grad._array for n, t in self._grad_reads})
         if self._states:
+            if backend.donates:
+                for container in self._states.values():
+                    container[:] = self._give(container, 2)
             args.append(self._states)
         args += leaves
         if self._scalars:
@@ -320,6 +350,15 @@ def whole(backend: Backend, node: Any) -> bool:
 
 def _rule_line(node: Any, helpers: emit.Helpers) -> list[str] | None:
     return plan.rule_lines(node, helpers, False) if hasattr(node.op, "rule") else None
+
+
+def _split(fn: Callable) -> Callable:
+    """The emitted function with `p` in two parts: what is donated, and what is not."""
+
+    def call(given: dict, kept: dict, *rest: Any) -> Any:
+        return fn({**given, **kept}, *rest)
+
+    return call
 
 
 def compute(backend: Backend, node: Any, values: list) -> Any:

@@ -305,7 +305,7 @@ class Optimizer:
             for p in group["params"]:
                 if p in found and found[p][0]:
                     step, arrays = found[p]
-                    result[p] = {"step": float(step), **{k: Raw.wrap(a) for k, a in arrays.items()}}
+                    result[p] = {"step": float(step), **{k: Raw.wrap(backend_of(a).copy(a)) for k, a in arrays.items()}}
         return result
 
     def state_dict(self) -> dict[str, Any]:

@@ -27,8 +27,15 @@ def engine(backend: Any = None, device: Any = None) -> Backend:
     found = get_backend(backend)
     if device is None:
         return found
-    moved = type(found)(dtype=found._dtype, device=device)
-    return found if moved.device == found.device else moved
+    inner = getattr(found, "inner", found)  # while a function is being compiled: the engine that it is compiled for
+    moved = type(inner)(dtype=inner._dtype, device=device)
+    if moved.device == inner.device:
+        return found
+    if inner is not found:
+        raise BackendError(
+            explain("a compiled function runs on one device", expected=str(inner.device), given=str(device))
+        )
+    return moved
 
 
 def backend_name(t: Any) -> str | None:

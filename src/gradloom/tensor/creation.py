@@ -228,7 +228,7 @@ def full_like(
     found = t.dtype if dtype is None else to_dtype(dtype)
     value = fill_value.item() if hasattr(fill_value, "item") else fill_value
     if device is not None or backend is not None:
-        return _constant("full", tuple(t.shape), found, device, requires_grad, backend or t.backend, value=value)
+        return _constant("full", tuple(t.shape), found, device, requires_grad, backend or backend_name(t), value=value)
     return _made(like(t._array, tuple(t.shape), value, found), requires_grad)
 
 
