@@ -25,7 +25,7 @@ from gradloom import nn
 
 # ------------------------------------------------------------------------------------------------------------ options
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--backend", choices=["numpy", "jax", "torch", "mlx"], default="numpy")
+parser.add_argument("--backend", default="numpy", help="or jax, torch, mlx; must be installed")
 parser.add_argument("--epochs", type=int, default=10)
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--out", type=Path, help="the run folder; default: runs/digits-<backend>")

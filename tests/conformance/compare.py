@@ -243,7 +243,7 @@ def compiled(name: str, sample: Any) -> None:
         for i, x in zip(where, inputs, strict=True):
             values[i] = x
         args, kwargs = gl.tree.unflatten(structure, values)
-        outs = [x for x in leaves(find(name)(*args, **kwargs))]  # type: ignore[misc]
+        outs = list(leaves(find(name)(*args, **kwargs)))  # type: ignore[misc]
         loss = [(x * x).sum() for x in outs if isinstance(x, gl.Tensor) and x.requires_grad]
         wanted = [x for x, n in zip(inputs, needs, strict=True) if n]
         grads = gl.autograd.grad(sum(loss), wanted, allow_unused=True) if loss and wanted else ()

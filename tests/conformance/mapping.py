@@ -151,7 +151,9 @@ NOT_ON: dict[str, dict[str, str]] = {
 }
 
 # What needs the values of its arguments, and so cannot be compiled.
-NEEDS_VALUES: set[str] = set()
+NEEDS_VALUES = {
+    "allclose", "equal", "item", "linspace:tensor_overload", "masked_select", "narrow", "nonzero", "repeat_interleave",
+}  # fmt: skip
 
 
 def refusal(name: str, error: Exception) -> str | None:

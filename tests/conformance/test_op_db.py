@@ -46,7 +46,7 @@ def test_engines(engine):
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in mapping.SHAPE_ONLY])
 def test_compiled(name):
     """One sample of each entry with its gradients in `gradloom.jit`; so every op's shapes are found without values."""
-    for sample in samples(name, "float64", 2):
+    for sample in samples(name, "float64", 3 if FULL else 1):
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")

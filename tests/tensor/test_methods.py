@@ -599,6 +599,19 @@ def test_unknown_device_is_refused():
         creation.zeros(2).cuda()
 
 
+def test_backend_and_device_inside_a_compiled_function():
+    import gradloom
+
+    @gradloom.jit
+    def f(x):
+        assert (x.backend, x.device) == ("numpy", "cpu")
+        return x + gradloom.ones(2, dtype=x.dtype, device=x.device) + gradloom.full_like(x, 2, device=x.device)
+
+    assert f(creation.zeros(2)).tolist() == [3.0, 3.0]
+    with pytest.raises(BackendError, match="no device 'cuda'"):
+        gradloom.jit(lambda x: x + gradloom.ones(2, device="cuda"))(creation.zeros(2))
+
+
 def test_clone_and_to():
     x = creation.zeros(2)
     assert x.to("float32") is x

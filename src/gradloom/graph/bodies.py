@@ -19,8 +19,9 @@ from ..ops.control import scan as scan_op
 from ..ops.op import Op
 from ..tensor import tape
 from ..tensor.arrays import as_array, engine, wrap
+from ..tensor.backprop import Recorded, run
 from ..tensor.grad_mode import set_grad_enabled
-from ..tensor.tape import Leaf, Output, Raw, Recorded
+from ..tensor.tape import Leaf, Output, Raw
 from ..tensor.tensor import Tensor
 from . import blocks, emit, passes
 from .graph import PLACE, Body, Graph, Value, foreign, lift
@@ -147,7 +148,7 @@ class Traced:
         with t.inside("a gradient"), PLACE.within("backward"), set_grad_enabled(recorded):
             gs = [t.argument(self.outputs[k], d_name(self.outputs[k]._array.label), recorded) for k in given]
             roots = [(self.outputs[k]._node, how.unwrap(g)) for k, g in zip(given, gs, strict=True)]
-            found = tape.run(roots, how, True, {id(n): n for n in wanted}, stop=True)
+            found = run(roots, how, True, {id(n): n for n in wanted}, stop=True)
         return t, gs, {key: how.wrap(g) for key, (_, g) in found.items()}
 
 

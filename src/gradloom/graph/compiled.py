@@ -165,7 +165,7 @@ class Compiled:
             self.plan = plan.Plan(graph, helpers, set(outs), trace.memory)
             line = self.plan.line
         else:
-            line = functools.partial(_rule_line, helpers=helpers)
+            line = functools.partial(_rule_line, graph=graph, helpers=helpers)
         lines += emit.body(graph, helpers, line, planned=self.plan.arrays if backend.plans else ())
         pairs = ", ".join(f'"{n}": {v.name}' for n, v in changed)
         new_s = ", ".join(f'"{label}": {column(values)}' for label, values in states.items())
@@ -348,8 +348,11 @@ def whole(backend: Backend, node: Any) -> bool:
     return hasattr(node.op, "rule") or name in backend.fast or name in ("flat", "scan", "cond", "while_loop")
 
 
-def _rule_line(node: Any, helpers: emit.Helpers) -> list[str] | None:
-    return plan.rule_lines(node, helpers, False) if hasattr(node.op, "rule") else None
+def _rule_line(node: Any, graph: Graph, helpers: emit.Helpers) -> list[str] | None:
+    if not hasattr(node.op, "rule"):
+        return None
+    in_place = helpers.backend.mutable and not plan.old_values_are_read(graph, node)
+    return plan.rule_lines(node, helpers, in_place)
 
 
 def _split(fn: Callable) -> Callable:

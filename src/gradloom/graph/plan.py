@@ -395,6 +395,20 @@ def _flags(node: Node) -> dict:
     return {k: v for k, v in node.attrs.items() if k not in ("count", "columns")}
 
 
+def old_values_are_read(graph: Graph, node: Node) -> bool:
+    """Whether parameters or state, as they were before an update rule, are read or given out after it: it may not write in place then."""
+    owner: dict[Value, Value] = {}
+    for n in graph.nodes:
+        if (n.op.name in _VIEWS or n.op.name == "astype") and type(
+            n.inputs[0]
+        ) is Value:  # what may share its operand's memory
+            owner[n.outputs[0]] = owner.get(n.inputs[0], n.inputs[0])
+    count = node.attrs["count"]
+    written = {owner.get(v, v) for k, v in enumerate(node.inputs[: count * node.attrs["columns"]]) if k // count != 1}
+    later = (u for n in graph.nodes[graph.nodes.index(node) + 1 :] for u in n.inputs if type(u) is Value)
+    return any(owner.get(u, u) in written for u in (*later, *graph.outputs))
+
+
 def rule_lines(node: Node, helpers: emit.Helpers, in_place: bool) -> list[str]:
     """The line of an update rule on columns: `new_params, new_exp_avg, ... = adam([...], [...], s["exp_avg"], ...)`.
 
@@ -409,9 +423,9 @@ def rule_lines(node: Node, helpers: emit.Helpers, in_place: bool) -> list[str]:
     states = state_names(node)
     columns_text = ", ".join(("params", "grads", *states))
     name = rule.name
-    if kernel is not None:
+    if kernel is not None and (in_place or not helpers.backend.mutable):
         name = helpers.function(name, kernel)
-    elif in_place:
+    elif in_place and helpers.backend.plans:
         name, flags = chunked(rule, flags, columns[0][0].dtype, helpers), {}
     else:
         leaf = helpers.function(f"{name}_rule", rule.leaf, drop_xp=True)

@@ -12,7 +12,7 @@ __all__ = ["matmul", "einsum", "linear", "outer", "diagonal", "trace"]
 
 def swapped(xp, x):
     """x with its last two axes swapped."""
-    return xp.transpose(x, axes=(*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
+    return xp.transpose(x, axes=(1, 0) if x.ndim == 2 else (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
 
 
 def rows(xp, x):
@@ -106,25 +106,26 @@ def linear(xp, x, weight, bias=None):
 
     The products, of the gradients too, are of two matrices whatever the leading axes of x.
     """
-    out = xp.matmul(rows(xp, x), swapped(xp, weight))
+    out = xp.matmul(x if x.ndim == 2 else rows(xp, x), xp.transpose(weight, axes=(1, 0)))
     out = out if bias is None else out + bias
     return out if x.ndim == 2 else xp.reshape(out, shape=(*x.shape[:-1], weight.shape[0]))
 
 
 @linear.vjp("x")
 def _(xp, g, weight, x_shape):
-    d = xp.matmul(rows(xp, g), weight)
-    return d if len(x_shape) == 2 else xp.reshape(d, shape=x_shape)
+    return xp.matmul(g, weight) if g.ndim == 2 else xp.reshape(xp.matmul(rows(xp, g), weight), shape=x_shape)
 
 
 @linear.vjp("weight")
 def _(xp, g, x):
-    return xp.matmul(swapped(xp, rows(xp, g)), rows(xp, x))
+    if g.ndim != 2:
+        g, x = rows(xp, g), rows(xp, x)
+    return xp.matmul(xp.transpose(g, axes=(1, 0)), x)
 
 
 @linear.vjp("bias")
 def _(xp, g):
-    return xp.sum(rows(xp, g), axis=0)
+    return xp.sum(g if g.ndim == 2 else rows(xp, g), axis=0)
 
 
 @op(promote="same")

@@ -40,12 +40,12 @@ def mse_loss(xp, input, target, *, reduction="mean"):
 
 @mse_loss.vjp("input")
 def _(xp, g, input, target, reduction):
-    return (input - target) * (2 * _each(g, input, reduction))
+    return (input - target) * (g * (2 / math.prod(input.shape) if reduction == "mean" else 2))
 
 
 @mse_loss.vjp("target")
 def _(xp, g, input, target, reduction):
-    return (target - input) * (2 * _each(g, input, reduction))
+    return (target - input) * (g * (2 / math.prod(input.shape) if reduction == "mean" else 2))
 
 
 @op(promote="float")

@@ -123,11 +123,23 @@ class Vjp:
 
 
 class Plan:
-    """What the tape does when a given set of arguments needs gradients: the vjps to run and what they want saved."""
+    """What the tape does when a given set of positional values needs gradients: the vjps to run and what they want saved.
 
-    __slots__ = ("keep", "keep_out", "op", "run", "saves", "statics", "vjps")
+    Attributes:
+        flags: For each positional value: True if it needs a gradient, False if not, None if it is no array.
+        vjps: Those to run.
+        keep: For each positional value whether it is saved.
+        keep_out: Whether the result is.
+        saves: Whether anything is.
+        statics: Whether a vjp names the shape or dtype of a value that is not saved.
+        steps: The vjps as functions over a node; the tape makes them when they are first run.
+    """
 
-    def __init__(self, op: Op, needed: frozenset[int]):
+    __slots__ = ("flags", "keep", "keep_out", "op", "saves", "statics", "steps", "vjps")
+
+    def __init__(self, op: Op, flags: tuple[bool | None, ...]):
+        self.op, self.flags = op, flags
+        needed = {op.argument(i) for i, flag in enumerate(flags) if flag}
         self.vjps = tuple(v for v in op.vjps if needed & set(v.covers))
         missing = needed - {i for v in self.vjps for i in v.covers}
         if missing:
@@ -138,13 +150,19 @@ class Plan:
                     do=f"pass {name}.detach() if none is wanted, or define it with @{op.name}.vjp('{name}')",
                 )
             )
-        self.op = op
-        self.run = tuple((v.op.kernels, v) for v in self.vjps)
         values = {need for v in self.vjps for need in v.values}
-        self.keep = frozenset(i for kind, i in values if kind in ("arg", "rest"))
+        kept = {i for kind, i in values if kind in ("arg", "rest")}
+        self.keep = tuple(op.argument(i) in kept for i in range(len(flags)))
         self.keep_out = any(kind == "out" for kind, _ in values)
-        self.saves = bool(self.keep) or self.keep_out
-        self.statics = op.broadcasts or any(kind != "attr" for v in self.vjps for _, kind, _ in v.statics)
+        self.saves = any(self.keep) or self.keep_out
+        self.statics = any(
+            kind == "shapes" or (kind != "attr" and not self.has(i)) for v in self.vjps for _, kind, i in v.statics
+        )
+        self.steps: Any = None
+
+    def has(self, i: int) -> bool:
+        """Whether positional value i is an array that is saved."""
+        return i < len(self.flags) and self.keep[i] and self.flags[i] is not None
 
 
 class Op:
@@ -208,11 +226,11 @@ class Op:
         """Index in `args` of the i-th positional value (variadic values share the last)."""
         return min(i, len(self.args) - 1)
 
-    def plan(self, needed: tuple[bool, ...]) -> Plan:
-        """The tape's plan when the positional values flagged in `needed` need a gradient."""
-        plan = self._plans.get(needed)
+    def plan(self, flags: tuple[bool | None, ...]) -> Plan:
+        """The tape's plan for positional values so flagged; see `Plan.flags`."""
+        plan = self._plans.get(flags)
         if plan is None:
-            plan = self._plans[needed] = Plan(self, frozenset(self.argument(i) for i, n in enumerate(needed) if n))
+            plan = self._plans[flags] = Plan(self, flags)
         return plan
 
     def define_vjp(self, names: tuple[str, ...], fn: Callable) -> None:
@@ -246,6 +264,7 @@ class Op:
         variadic = self.variadic and covers[-1] == len(self.args) - 1
         self.vjps.append(Vjp(vjp, covers, tuple(values), tuple(statics), variadic))
         self._plans.clear()
+        self.entry.clear()  # entries may hold plans
 
 
 def op(
@@ -326,11 +345,14 @@ def _public(record: Op) -> Any:
     if record.attrs or record.variadic or record.defaults or len(record.args) > 2:
 
         def call(*args, **attrs):
-            if not names.isdisjoint(attrs):
-                args = bind(record, args, attrs)
-            if not args:
-                raise TypeError(f"{record.name}() needs {', '.join(record.args)}")
-            return entry[type(args[0])](*args, **attrs)
+            if attrs:
+                if not names.isdisjoint(attrs):
+                    args = bind(record, args, attrs)
+                if args:
+                    return entry[type(args[0])](*args, **attrs)
+            elif args:
+                return entry[type(args[0])](*args)
+            raise TypeError(f"{record.name}() needs {', '.join(record.args)}")
 
         return call
     if len(record.args) == 2:

@@ -2,9 +2,9 @@
 #   _foreign_name, dtype, iinfo, _lowest, _pad, _slices, _slide, pool_shape, max_pool, _rescale,
 #   dropout, linear, _class_axis, check_classes, _column, _pick, _reduced, _weights,
 #   cross_entropy_body, followed, plain_classes, cross_entropy, _add_at_target,
-#   cross_entropy_vjp_body, softmax, cross_entropy_vjp_input, rows, linear_vjp_x, swapped,
-#   linear_vjp_weight, linear_vjp_bias, dropout_vjp_x, crop, max_pool_vjp_x, relu_vjp_x,
-#   batch_norm_vjp_x_weight_bias, conv_vjp_weight, contiguous, adam.
+#   cross_entropy_vjp_body, softmax, cross_entropy_vjp_input, rows, linear_vjp_x, linear_vjp_weight,
+#   linear_vjp_bias, dropout_vjp_x, crop, max_pool_vjp_x, relu_vjp_x, batch_norm_vjp_x_weight_bias,
+#   conv_vjp_weight, contiguous, adam.
 
 
 def step(p, s, x, y, h, random):

@@ -1,6 +1,6 @@
-# Helpers: rows, swapped, linear, _column, _pick, explain, _reduced, _weights, _class_axis,
-#   check_classes, cross_entropy, _add_at_target, cross_entropy_vjp_input, linear_vjp_x,
-#   linear_vjp_weight, linear_vjp_bias, adam_rule.
+# Helpers: rows, linear, _column, _pick, explain, _reduced, _weights, _class_axis, check_classes,
+#   cross_entropy, _add_at_target, cross_entropy_vjp_input, linear_vjp_x, linear_vjp_weight,
+#   linear_vjp_bias, adam_rule.
 
 
 def adam(params, grads, exp_avg, exp_avg_sq, *scalars, **flags):
