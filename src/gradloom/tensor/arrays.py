@@ -13,7 +13,7 @@ from .. import ops
 from ..backends.base import Backend, backend_of, get_backend
 from ..dtypes import DType, bool_, int64, promote
 from ..dtypes import dtype as to_dtype
-from ..errors import DTypeError, IndexOutOfRangeError, ShapeError, explain
+from ..errors import BackendError, DTypeError, IndexOutOfRangeError, ShapeError, explain
 from ..ops.op import SCALARS, kind_of
 from . import tape
 

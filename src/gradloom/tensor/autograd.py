@@ -8,9 +8,10 @@ from .. import ops
 from ..errors import GradientError, ShapeError, explain
 from ..graph.graph import PLACE
 from . import tape
-from .grad_mode import MODE, set_grad_enabled
+from .backprop import Recorded, run
+from .grad_mode import MODE
 from .storage import STRUCTURE
-from .tape import Leaf, Raw, Recorded
+from .tape import Leaf, Raw
 
 
 def backward(
@@ -32,37 +33,38 @@ def backward(
     if PLACE.graph is not None and PLACE.phase != "backward":
         with PLACE.within("backward"):
             return backward(tensors, grad_tensors, retain_graph, create_graph, inputs)
-    how = Recorded if create_graph else Raw
-    roots = _roots(tensors, grad_tensors, how)
+    roots = _roots(tensors, grad_tensors, create_graph)
     wanted = None
     if inputs is not None:
         inputs = [inputs] if isinstance(inputs, tape.Tensor) else list(inputs)
         if not inputs:
             raise GradientError("`inputs` argument to `backward()` cannot be empty.")
         wanted = {id(n): n for n in (_node(t, "backward") for t in inputs)}
-    retain = create_graph if retain_graph is None else retain_graph
-    with set_grad_enabled(create_graph):
-        found = tape.run(roots, how, retain, wanted)
+    before = MODE.enabled
+    MODE.enabled = create_graph
+    try:
+        retain = create_graph if retain_graph is None else retain_graph
+        found = run(roots, Recorded if create_graph else Raw, retain, wanted)
+        STRUCTURE.version += 1  # some Tensors have a gradient now that had none
         for node, g in found.values():
-            t = node.tensor() if type(node) is Leaf else next((t for t in inputs or () if t._node is node), None)
+            leaf = type(node) is Leaf
+            t = node.tensor() if leaf else next((t for t in inputs or () if t._node is node), None)
             if t is not None:
-                _accumulate(t, g, how)
-                if type(node) is Leaf and node.after:
+                _accumulate(t, g, create_graph)
+                if leaf and node.after:
                     for hook in list(node.after.values()):
                         hook(t)
+    finally:
+        MODE.enabled = before
 
 
-def _accumulate(t: Any, g: Any, how: Any) -> None:
+def _accumulate(t: Any, g: Any, recorded: bool) -> None:
     before = t._grad
     if before is not None and type(before) is not tape.Tensor:
         before = before()  # what a compiled step was given, or did not keep: then it raises
-    if before is None:
-        STRUCTURE.version += 1
-    elif how is Raw:
-        g = ops.add.op.kernels[type(g)](before._array, g)  # out of place: somebody may hold the old gradient
-    else:
-        g = ops.add(before, g)
-    t._grad = how.wrap(g)
+    if before is not None:  # out of place: somebody may hold the old gradient
+        g = ops.add(before, g) if recorded else ops.add.op.kernels[type(g)](before._array, g)
+    t._grad = g if recorded else Raw.wrap(g)
 
 
 def grad(
@@ -99,25 +101,29 @@ def grad(
         with PLACE.within("backward"):
             return grad(outputs, inputs, grad_outputs, retain_graph, create_graph, allow_unused, materialize_grads)
     inputs = [inputs] if isinstance(inputs, tape.Tensor) else list(inputs)
-    how = Recorded if create_graph else Raw
-    roots = _roots(outputs, grad_outputs, how)
+    roots = _roots(outputs, grad_outputs, create_graph)
     nodes = [_node(t, "grad") for t in inputs]
     if allow_unused is None:
         allow_unused = materialize_grads
-    with set_grad_enabled(create_graph):
-        found = tape.run(roots, how, create_graph if retain_graph is None else retain_graph, {id(n): n for n in nodes})
-        result = []
-        for t, node in zip(inputs, nodes, strict=True):
-            _, g = found.get(id(node), (None, None))
-            if g is None:
-                if not allow_unused:
-                    raise GradientError(
-                        "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if this "
-                        "is the desired behavior."
-                    )
-                result.append(ops.zeros_like(t) if materialize_grads else None)
-                continue
-            result.append(how.wrap(g))
+    before = MODE.enabled
+    MODE.enabled = create_graph
+    try:
+        retain = create_graph if retain_graph is None else retain_graph
+        found = run(roots, Recorded if create_graph else Raw, retain, {id(n): n for n in nodes})
+    finally:
+        MODE.enabled = before
+    result = []
+    for t, node in zip(inputs, nodes, strict=True):
+        if id(node) in found:
+            g = found[id(node)][1]
+            result.append(g if create_graph else Raw.wrap(g))
+        elif allow_unused:
+            result.append(ops.zeros_like(t) if materialize_grads else None)
+        else:
+            raise GradientError(
+                "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if this is the "
+                "desired behavior."
+            )
     return tuple(result)
 
 
@@ -129,38 +135,41 @@ def _node(t: Any, what: str) -> Any:
     return t._node
 
 
-def _roots(tensors: Any, cotangents: Any, how: Any) -> list:
+def _roots(tensors: Any, cotangents: Any, recorded: bool) -> list:
+    """[(node, cotangent)] of the Tensors that a pass starts from."""
     Tensor = tape.Tensor
+    if isinstance(tensors, Tensor) and (cotangents is None or isinstance(cotangents, Tensor)):
+        return [_root(0, tensors, cotangents, recorded)]
     tensors = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     if cotangents is None or isinstance(cotangents, Tensor):
         cotangents = [cotangents] * (1 if cotangents is not None else len(tensors))
     if len(cotangents) != len(tensors):
         raise GradientError(f"got {len(tensors)} tensors and {len(cotangents)} gradients")
-    roots = []
-    for t, g in zip(tensors, cotangents, strict=True):
-        if t._node is None:
+    return [_root(i, t, g, recorded) for i, (t, g) in enumerate(zip(tensors, cotangents, strict=True))]
+
+
+def _root(i: int, t: Any, g: Any, recorded: bool) -> tuple:
+    node, x = t._node, t._array
+    if node is None:
+        raise GradientError(
+            f"element {i} of tensors does not require grad and does not have a grad_fn"
+            + ("" if MODE.enabled else " (it was computed under no_grad)")
+        )
+    if g is None:
+        if x.shape and t.numel() != 1:
             raise GradientError(
-                "element 0 of tensors does not require grad and does not have a grad_fn"
-                if MODE.enabled
-                else "element 0 of tensors does not require grad and does not have a grad_fn (it was computed under no_grad)"
+                explain(
+                    "grad can be implicitly created only for scalar outputs",
+                    given=f"a Tensor of shape {list(t.shape)}",
+                    do="reduce it (.sum(), .mean()) or pass its cotangent: backward(gradient)",
+                )
             )
-        if g is None:
-            if t.numel() != 1:
-                raise GradientError(
-                    explain(
-                        "grad can be implicitly created only for scalar outputs",
-                        given=f"a Tensor of shape {list(t.shape)}",
-                        do="reduce it (.sum(), .mean()) or pass its cotangent: backward(gradient)",
-                    )
-                )
-            x = t._array
-            g = Raw.wrap(ops.ones_like.op.kernels[type(x)](x))
-        else:
-            if not isinstance(g, Tensor):
-                g = tape._operand(g)
-            if tuple(g.shape) != tuple(t.shape):
-                raise ShapeError(
-                    f"Mismatch in shape: grad_output[0] has a shape of {list(g.shape)} and output[0] has a shape of {list(t.shape)}."
-                )
-        roots.append((t._node, g if how is Recorded else g._array))
-    return roots
+        g = ops.ones_like.op.kernels[type(x)](x)
+        return node, Raw.wrap(g) if recorded else g
+    if not isinstance(g, tape.Tensor):
+        g = tape._operand(g)
+    if tuple(g.shape) != tuple(x.shape):
+        raise ShapeError(
+            f"Mismatch in shape: grad_output[{i}] has a shape of {list(g.shape)} and output[{i}] has a shape of {list(x.shape)}."
+        )
+    return node, g if recorded else g._array

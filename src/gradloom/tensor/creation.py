@@ -19,7 +19,7 @@ from ..errors import DTypeError, OptionError, TraceError, explain, user_frame
 from ..graph.graph import PLACE
 from ..ops.op import kind_of
 from . import tape
-from .arrays import as_array, engine, sizes, wrap
+from .arrays import as_array, backend_name, engine, sizes, wrap
 
 __all__ = [
     "tensor", "as_tensor", "from_numpy", "zeros", "ones", "full", "empty", "eye", "arange", "linspace",
@@ -367,7 +367,7 @@ def randint_like(
     """Random integers in [low, high), or [0, low), in the shape, dtype and backend of a Tensor."""
     t = as_tensor(input)
     low, high = (0, low) if high is None else (low, high)
-    where = {"device": device, "backend": t.backend}
+    where = {"device": device, "backend": backend_name(t)}
     return randint(
         low, high, tuple(t.shape), generator=generator, dtype=dtype or t.dtype, requires_grad=requires_grad, **where
     )
@@ -418,7 +418,8 @@ def _random(kind: str, shape: tuple, bounds: tuple, generator, dtype, device, re
 
 def _random_like(kind: str, input: Any, generator, dtype, device, requires_grad) -> Any:
     t = as_tensor(input)
-    return _random(kind, tuple(t.shape), (0.0, 1.0), generator, dtype or t.dtype, device, requires_grad, t.backend)
+    bounds, backend = (0.0, 1.0), backend_name(t)
+    return _random(kind, tuple(t.shape), bounds, generator, dtype or t.dtype, device, requires_grad, backend)
 
 
 # --------------------------------------------------------------------------------------------------- shared

@@ -8,7 +8,7 @@ from .. import ops
 from ..errors import GradientError, explain
 from ..ops.op import Op
 from .grad_mode import MODE, no_grad, set_grad_enabled
-from .tape import Output, Raw, _next
+from .tape import RESULTS, Output, Raw, _next
 from .tensor import Tensor
 
 
@@ -124,7 +124,7 @@ class Function:
         op.vjps[0].op.kernels = _Anything(lambda gs: cls._vjp(ctx, args, results, live, gs))  # type: ignore[assignment]
         specs = [(tuple(results[k].shape), results[k].dtype) for k in live]
         parents = tuple(a._node if n else None for a, n in zip(args, needs, strict=True))
-        node = (_next(), op.plan(needs), parents, {"": specs}, None, None)
+        node = (_next(), op.plan(needs), parents, {RESULTS: specs}, None, None)
         for place, k in enumerate(live):
             outs[k]._node = Output(node, place)
         return tuple(outs) if isinstance(result, tuple) else outs[0]

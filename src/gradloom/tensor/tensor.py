@@ -250,13 +250,7 @@ class Tensor(Methods):
         """
         if self._node is None:
             raise GradientError("cannot register a hook on a tensor that doesn't require gradient")
-        node = self._node
-        if type(node) is Leaf:
-            if node.hooks is None:
-                node.hooks = {}
-            return Handle(node.hooks, hook)
-        number = node[0] if type(node) is tuple else node.number
-        return Handle(tape.HOOKS.setdefault(number, {}), hook)
+        return Handle(tape.hooks_of(self._node), hook)
 
     def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> Any:
         """Calls `hook(tensor)` after `backward` has accumulated into this leaf's `grad`."""
