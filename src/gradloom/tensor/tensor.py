@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops
-from ..backends.base import backend_of
+from ..backends.base import backend_of, default_backend
 from ..dtypes import DType
 from ..errors import DTypeError, GradientError, ShapeError
 from ..ops.op import KINDS, SCALARS, kind_of
@@ -125,12 +125,15 @@ class Tensor(Methods):
     @property
     def backend(self) -> str:
         """Name of the backend that holds the array."""
-        return backend_of(self._array).name
+        x = self._array
+        return default_backend().name if hasattr(x, "concrete") else backend_of(x).name
 
     @property
     def device(self) -> str:
         """The engine's name of the device that holds the array."""
-        return backend_of(self._array).device_of(self._array)
+        x = self._array
+        # A traced value has none yet: it is the one that the function is compiled for.
+        return str(default_backend().device) if hasattr(x, "concrete") else backend_of(x).device_of(x)
 
     def is_floating_point(self) -> bool:
         """Whether the dtype is a float."""
