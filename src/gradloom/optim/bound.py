@@ -78,7 +78,7 @@ class Block:
         for name in names:
             if name not in self.state:
                 likes = self.whole or [p._array for p in self.params]
-                self.state[name] = [backend_of(a).xp.zeros_like(a) for a in likes]
+                self.state[name] = [backend_zeros(a) for a in likes]
         return names
 
     def update(self, flags: dict) -> None:
