@@ -4,9 +4,7 @@
 """
 
 import os
-import warnings
 
-import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -14,7 +12,7 @@ pytest.importorskip("expecttest")  # which PyTorch's own tests, and so op_db, ne
 
 import gradloom as gl
 from conformance import mapping
-from conformance.compare import DTYPES, Refused, compare, compiled, entries, samples
+from conformance.compare import DTYPES, compare, entries, samples
 
 FULL = os.environ.get("CONFORMANCE") == "full"
 NAMES = [name for name in entries() if mapping.find(name) is not None]
@@ -41,22 +39,6 @@ def test_engines(engine):
             if engine not in mapping.NOT_ON.get(name, ()):
                 failed += [f"{name}: {text}" for text in compare(name, ("float32",), 1, functions_only=True).failed]
     assert not failed, f"{len(failed)} entries differ\n" + "\n".join(failed[:20])
-
-
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in mapping.SHAPE_ONLY])
-def test_compiled(name):
-    """One sample of each entry with its gradients in `gradloom.jit`; so every op's shapes are found without values."""
-    for sample in samples(name, "float64", 3 if FULL else 1):
-        try:
-            with warnings.catch_warnings(), np.errstate(all="ignore"):
-                warnings.simplefilter("ignore")
-                compiled(name, sample)
-        except Refused as error:
-            pytest.skip(str(error))
-        except gl.errors.TraceError:
-            assert name in mapping.NEEDS_VALUES, "it cannot be compiled"
-            return
-    assert name not in mapping.NEEDS_VALUES, "it can be compiled; the table says that it cannot"
 
 
 def test_table_names_entries():
