@@ -14,9 +14,9 @@ Written by `make conformance`; do not edit.
 
 PyTorch {version} keeps a list of its operations with sample inputs, `op_db`, which its own tests use. Here the samples
 go through gradloom as well, on the NumPy backend, and everything has to agree: values, shapes, dtypes, and in float64
-the gradients of a random cotangent. The dtypes are {dtypes}. Where PyTorch has an operation as a function, a method and
-a method that works in place, and gradloom has them too, all three are run. `make test` runs some of the samples, and
-one of each operation on the other engines.
+the gradients of a random cotangent. The dtypes are {dtypes}.
+Where PyTorch has an operation as a function, a method and a method that works in place, and gradloom has them too, all
+three are run. `make test` runs some of the samples, and one of each operation on the other engines.
 
 | | entries | samples |
 |---|---:|---:|
