@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import autograd, dtypes, errors, nn, ops, optim, random, tree
+from . import autograd, dtypes, errors, models, nn, ops, optim, random, training, tree
 from .backends.base import Backend, default_backend, get_backend, set_default_backend, using_backend
 from .backends.base import backend_class as _backend_class
 from .backends.numpy import NumpyBackend
@@ -37,6 +37,7 @@ from .dtypes import bool_ as bool
 from .errors import GradloomError
 from .graph.control import cond, scan, while_loop
 from .graph.jit import jit
+from .models import Linear, Model, compile
 from .tensor.convert import from_jax, from_mlx, from_torch, to_jax, to_mlx, to_numpy, to_torch
 from .tensor.creation import *  # noqa: F403
 from .tensor.formatting import set_printoptions

@@ -2,6 +2,7 @@
 
 # ruff: noqa: E501 (the table of errors has one line a case)
 
+import contextlib
 import copy
 import inspect
 import itertools
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 
 from gradloom.backends.numpy import fill
 from gradloom.backends.numpy import xp as np_xp
-from gradloom.backends.shapes import Spec, broadcast_shapes, infer, key_shape, spec_of, xp
+from gradloom.backends.shape_rules import broadcast_shapes, key_shape
+from gradloom.backends.shapes import infer, spec_of, xp
+from gradloom.backends.spec import Spec
 from gradloom.dtypes import (
     bool_,
     default_dtype,
@@ -30,7 +33,8 @@ from gradloom.dtypes import (
 )
 from gradloom.errors import DTypeError, IndexOutOfRangeError, OptionError, ShapeError, TraceError
 from gradloom.ops.namespace import INDEX, NAMESPACE
-from gradloom.ops.op import Op
+from gradloom.ops.op import REGISTRY, Op
+from ops import test_composites, test_primitives
 
 
 def f(*shape):
@@ -643,3 +647,35 @@ def test_infer_needs_arrays_and_unknown_values():
         infer(Op("constant", lambda xp, x: 1.0, ("x",), ()), f(2))
     with pytest.raises(TraceError, match="use where or cond"):
         infer(Op("relu", lambda xp, x: x if x > 0 else 0 * x, ("x",), ()), f())
+
+
+def test_bodies_do_not_compare_arrays_with_equality_operators(monkeypatch):
+    """`==` of two Specs is a bool, of two arrays an array: a body that had it would be traced as something else."""
+
+    def refuse(self, other):
+        raise AssertionError("a body uses == or != of arrays; xp.equal and xp.not_equal are meant")
+
+    monkeypatch.setattr(Spec, "__eq__", refuse)
+    count = 0
+    for name, samples in (test_composites.SAMPLES | test_primitives.SAMPLES).items():
+        record = REGISTRY[name]
+        for sample in samples:
+            args = [spec_of(a) if isinstance(a, np.ndarray) else a for a in sample.args]
+            try:
+                outs = infer(record, *args, **sample.attrs)
+            except (TraceError, ShapeError):  # a mask as an index
+                continue
+            outs = outs if type(outs) is tuple else (outs,)
+            attrs = record.defaults | sample.attrs
+            full = args + [record.defaults[n] for n in record.args[len(args) :] if n in record.defaults]
+            for v in record.vjps:
+                if v.variadic or not all(type(full[i]) is Spec and full[i].dtype.kind == "float" for i in v.covers):
+                    continue
+                values = []
+                for kind, i in v.values:
+                    values += full[i:] if kind == "rest" else [full[i] if kind == "arg" else outs[i]]
+                statics = {k: attrs[i] if kind == "attr" else getattr(full[i], kind) for k, kind, i in v.statics}
+                with contextlib.suppress(ShapeError):  # how much a mask selects is not known
+                    infer(v.op, outs[0], *values, **statics)
+                count += 1
+    assert count > 300

@@ -207,7 +207,7 @@ def run(name: str, sample: Any, dtype: str, variant: str = "function") -> None:
     try:
         with gl.set_grad_enabled(variant != "inplace"):
             result = fn(*mine, **options)
-        random = name in SHAPE_ONLY or bool(sample.kwargs.get("dropout_p"))
+        random = name in SHAPE_ONLY or drops(name, sample)
         check(name, result, expected, dtype, random)
         if variant == "inplace":
             check(name, mine[0], theirs[0], dtype, random)
@@ -222,6 +222,12 @@ def run(name: str, sample: Any, dtype: str, variant: str = "function") -> None:
         if reason is not None:
             raise Refused(reason) from error
         raise AssertionError(f"{type(error).__name__}: {error}") from error
+
+
+def drops(name: str, sample: Any) -> bool:
+    """Whether a share of something is dropped at random."""
+    given = sample.args[9] if name == "nn.functional.multi_head_attention_forward" else 0
+    return bool(sample.kwargs.get("dropout_p", given))
 
 
 def compiled(name: str, sample: Any) -> None:
@@ -265,7 +271,8 @@ def compiled(name: str, sample: Any) -> None:
                 assert m == e or m != m, f"{m!r}, not {e!r}"
                 continue
             assert tuple(m.shape) == tuple(e.shape) and m.dtype is e.dtype, f"result {i}: {m.dtype} {m.shape}"
-            close(array(m), array(e), tolerance(name, "float64"), f"result {i}")
+            if not drops(name, sample):
+                close(array(m), array(e), tolerance(name, "float64"), f"result {i}")
 
 
 def call(name: str, variant: str) -> tuple[Callable, Callable]:

@@ -35,6 +35,11 @@ def batch_norm(input: Any, mean: Any = None, var: Any = None, *args: Any, **kwar
     return F.batch_norm(input, mean, var, *args, **kwargs)
 
 
+def triplet(*args: Any, distance_function: Any = None, **kwargs: Any) -> Any:
+    """The entries' distance functions are PyTorch's modules."""
+    return F.triplet_margin_with_distance_loss(*args, distance_function=F.pairwise_distance, **kwargs)
+
+
 # What is called in another way than by the entry's name.
 CALLS: dict[str, Callable] = {
     "__radd__": swapped(operator.add),
@@ -66,6 +71,8 @@ CALLS: dict[str, Callable] = {
     "einsum": lambda operands, equation: gl.einsum(equation, *operands),
     "where": lambda input, condition, other: gl.where(condition, input, other),
     "nn.functional.embedding": lambda weight, input, **kwargs: F.embedding(input, weight, **kwargs),
+    "nn.functional.triplet_margin_with_distance_loss": triplet,
+    "nn.functional.embedding_bag": lambda weight, input, **kwargs: F.embedding_bag(input, weight, **kwargs),
 }
 
 
@@ -86,8 +93,9 @@ def find(name: str) -> Callable | None:
 
 # Only shapes and dtypes are compared: random numbers, and memory that nobody has written.
 SHAPE_ONLY = {
-    "bernoulli", "empty", "empty_like", "new_empty", "nn.functional.dropout", "normal", "normal:in_place",
-    "normal:number_mean", "rand_like", "randint", "randint_like", "randn", "randn_like", "uniform",
+    "bernoulli", "empty", "empty_like", "new_empty", "nn.functional.dropout", "nn.functional.dropout2d",
+    "nn.functional.dropout3d", "nn.functional.rrelu", "normal", "normal:in_place", "normal:number_mean", "rand_like",
+    "randint", "randint_like", "randn", "randn_like", "uniform",
 }  # fmt: skip
 
 # (rtol, atol) by dtype; those of torch.testing.assert_close.
@@ -114,8 +122,13 @@ REFUSED: dict[str, dict[str, str]] = {
     "__rpow__": {"negative integer powers": "integers to negative powers raise; PyTorch gives 0"},
     "as_strided": _STRIDED,
     "as_strided:partial_views": _STRIDED,
+    "nn.functional.adaptive_max_pool1d": _INDICES,
+    "nn.functional.adaptive_max_pool2d": _INDICES,
+    "nn.functional.adaptive_max_pool3d": _INDICES,
     "nn.functional.batch_norm": {"needs channels": "input without channels"},
     "nn.functional.embedding": {"does not support these options": "max_norm, scale_grad_by_freq, sparse"},
+    "nn.functional.embedding_bag": {"does not support these options": "max_norm, scale_grad_by_freq, sparse"},
+    "nn.functional.gaussian_nll_loss": {"a loss does not broadcast": "losses do not broadcast"},
     "nn.functional.max_pool1d": _INDICES,
     "nn.functional.max_pool2d": _INDICES,
     "nn.functional.max_pool3d": _INDICES,
@@ -137,6 +150,7 @@ DIFFERENT: dict[str, dict[str, str]] = {
     "nn.functional.avg_pool1d": _AVERAGE,
     "nn.functional.avg_pool2d": _AVERAGE,
     "nn.functional.avg_pool3d": _AVERAGE,
+    "nn.functional.local_response_norm": {"int64 .*: values": "averages of integers are floats"},
     "sort": {"(bool|int64) .*result 1: values": _TIES},
     "topk": {"(bool|int64) .*result 1: values": _TIES},
 }
@@ -147,13 +161,24 @@ NOT_ON: dict[str, dict[str, str]] = {
     "double": _FLOAT64,
     "softmax:with_dtype": _FLOAT64,
     "log_softmax:with_dtype": _FLOAT64,
+    "nn.functional.softmin:with_dtype": _FLOAT64,
     "int": {"jax": "integers are int64 publicly and held as int32"},
 }
 
-# What needs the values of its arguments, and so cannot be compiled.
-NEEDS_VALUES = {
-    "allclose", "equal", "item", "linspace:tensor_overload", "masked_select", "narrow", "nonzero", "repeat_interleave",
-}  # fmt: skip
+# What cannot be compiled, or not for all arguments, as it needs their values; each with what it needs.
+_ANSWER = "the elements: its result is a Python bool"
+_COUNT = "the elements: they say how large the result is"
+NEEDS_VALUES: dict[str, str] = {
+    "__getitem__": "a mask as an index: it says how large the result is; other indices compile",
+    "allclose": _ANSWER,
+    "equal": _ANSWER + "; Tensors of different shapes compile",
+    "item": "the element: its result is a Python number",
+    "linspace:tensor_overload": "its ends, which become Python numbers",
+    "masked_select": _COUNT,
+    "narrow": "a start that is a Tensor; ints compile",
+    "nonzero": _COUNT,
+    "repeat_interleave": "repeats that are a Tensor, which say how large the result is; an int compiles",
+}
 
 
 def refusal(name: str, error: Exception) -> str | None:

@@ -4,7 +4,9 @@
 """
 
 import os
+import warnings
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -12,7 +14,7 @@ pytest.importorskip("expecttest")  # which PyTorch's own tests, and so op_db, ne
 
 import gradloom as gl
 from conformance import mapping
-from conformance.compare import DTYPES, compare, entries, samples
+from conformance.compare import DTYPES, Refused, compare, compiled, described, entries, samples
 
 FULL = os.environ.get("CONFORMANCE") == "full"
 NAMES = [name for name in entries() if mapping.find(name) is not None]
@@ -41,9 +43,35 @@ def test_engines(engine):
     assert not failed, f"{len(failed)} entries differ\n" + "\n".join(failed[:20])
 
 
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in mapping.SHAPE_ONLY])
+def test_compiled(name):
+    """Samples of each entry with their gradients in `gradloom.jit`; so every op's shapes are found without values."""
+    needs = mapping.NEEDS_VALUES.get(name)
+    # Of an entry that needs values some samples may do without: all are run, and one has to be refused.
+    found = samples(name, "float64", None if FULL or needs else 1)
+    refused, traced, reason = 0, 0, ""
+    for sample in found:
+        try:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")
+                compiled(name, sample)
+        except Refused as error:
+            refused, reason = refused + 1, str(error)
+        except gl.errors.TraceError as error:
+            assert needs, f"it cannot be compiled: {described(sample)}: {error}"
+            traced += 1
+        except Exception as error:
+            raise AssertionError(f"{described(sample)}: {type(error).__name__}: {error}") from error
+    assert traced or not needs or not found, f"it can be compiled; the table says that it needs {needs}"
+    if found and refused == len(found):
+        pytest.skip(reason)
+
+
 def test_table_names_entries():
     """What the table says, it says of entries that there are."""
-    tables = (mapping.CALLS, mapping.REFUSED, mapping.DIFFERENT, mapping.WIDER, mapping.NOT_ON)
+    tables = (
+        mapping.CALLS, mapping.REFUSED, mapping.DIFFERENT, mapping.WIDER, mapping.NOT_ON, mapping.NEEDS_VALUES
+    )  # fmt: skip
     unknown = {name for table in tables for name in table} - set(entries())
     assert not unknown
     missing = {name for table in tables for name in table} - set(NAMES)

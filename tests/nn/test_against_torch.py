@@ -1,6 +1,7 @@
 """Every module against PyTorch's: values, gradients, buffers, names, repr, signatures."""
 
 import inspect
+import typing
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ pytest.importorskip("expecttest")
 
 import gradloom as gl  # noqa: E402
 from gradloom import nn  # noqa: E402
-from nn.samples import CONTAINERS, MODULES, SAMPLES, ours, refused, theirs  # noqa: E402
+from nn.samples import CONTAINERS, MODULES, NO_GRADIENT, SAMPLES, leaves, ours, refused, theirs  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Implicit dimension choice"),
@@ -18,6 +19,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel"),
     pytest.mark.filterwarnings("ignore:size_average and reduce"),
     pytest.mark.filterwarnings("ignore:Initializing zero-element"),
+    pytest.mark.filterwarnings("ignore:enable_nested_tensor is True"),
+    pytest.mark.filterwarnings("ignore:Support for mismatched"),
 ]
 
 
@@ -29,18 +32,21 @@ def pairs(args, kwargs, name):
     return theirs_, ours_
 
 
-def close(mine, other, what):
+LESS_EXACT = {"Hardsigmoid": 1e-7}  # PyTorch's gradient has a float32 constant
+
+
+def close(mine, other, what, rtol=1e-9):
     np.testing.assert_allclose(
-        np.asarray(gl.to_numpy(mine)), other.detach().numpy(), rtol=1e-9, atol=1e-10, err_msg=what
+        np.asarray(gl.to_numpy(mine)), other.detach().numpy(), rtol=rtol, atol=1e-10, err_msg=what
     )
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=[s[0] for s in SAMPLES])
 def test_values_and_gradients(sample):
     _, name, args, kwargs, forward, forward_kwargs = sample
-    if refused(kwargs):
+    if refused(kwargs, forward):
         with pytest.raises(gl.errors.OptionError):
-            getattr(nn, name)(*ours(tuple(args)), **ours(kwargs))
+            getattr(nn, name)(*ours(tuple(args)), **ours(kwargs))(*forward)
         return
     other, mine = pairs(args, kwargs, name)
     assert repr(mine) == repr(other)
@@ -49,25 +55,38 @@ def test_values_and_gradients(sample):
     for mode in (True, False):
         other.train(mode), mine.train(mode)
         other.zero_grad(), mine.zero_grad()
-        x, y = theirs(tuple(forward)), ours(tuple(forward), requires_grad=True)
+        x, y = theirs((*forward, forward_kwargs)), ours((*forward, forward_kwargs), requires_grad=True)
+        for i in NO_GRADIENT.get(name, ()):
+            x[i].requires_grad_(False)
         if kwargs.get("inplace"):
-            x, y = tuple(v + 0 for v in x), tuple(v + 0 for v in y)
-        a, b = other(*x, **forward_kwargs), mine(*y, **ours(forward_kwargs))
-        close(b, a, "result")
-        assert tuple(a.shape) == tuple(b.shape)
-        if a.requires_grad:
-            g = torch.randn(a.shape, dtype=a.dtype)
-            a.backward(g)
-            b.backward(gl.tensor(g.numpy()))
-            for i, (u, v) in enumerate(zip(x, y, strict=True)):
+            x, y = (
+                tuple(v if isinstance(v, dict) else v + 0 for v in x),
+                tuple(v if isinstance(v, dict) else v + 0 for v in y),
+            )
+        results = leaves(other(*x[:-1], **x[-1])), leaves(mine(*y[:-1], **y[-1]))
+        assert len(results[0]) == len(results[1])
+        total = [0, 0]
+        for a, b in zip(*results, strict=True):
+            assert (a is None) == (b is None)
+            if a is None:
+                continue
+            close(b, a, "result")
+            assert tuple(a.shape) == tuple(b.shape)
+            assert a.requires_grad == b.requires_grad
+            if a.requires_grad:
+                g = torch.randn(a.shape, dtype=a.dtype)
+                total[0] = total[0] + (a * g).sum()
+                total[1] = total[1] + (b * gl.tensor(g.numpy())).sum()
+        if isinstance(total[0], torch.Tensor):
+            total[0].backward()
+            total[1].backward()
+            for i, (u, v) in enumerate(zip(leaves(x), leaves(y), strict=True)):
                 if isinstance(u, torch.Tensor) and u.is_leaf and u.grad is not None:
-                    close(v.grad, u.grad, f"gradient of argument {i}")
+                    close(v.grad, u.grad, f"gradient of argument {i}", LESS_EXACT.get(name, 1e-9))
             for (k, u), v in zip(other.named_parameters(), mine.parameters(), strict=True):
                 assert (u.grad is None) == (v.grad is None), k
                 if u.grad is not None:
                     close(v.grad, u.grad, f"gradient of {k}")
-        else:
-            assert not b.requires_grad
         for (k, u), v in zip(other.named_buffers(), mine.buffers(), strict=True):
             close(v, u, f"buffer {k}")
 
@@ -79,11 +98,13 @@ def test_has_a_sample(name):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_signature(name):
-    def plain(cls):
-        parameters = inspect.signature(cls.__init__).parameters.values()
-        return [(p.name, p.kind, p.default) for p in parameters]
+    def plain(init):
+        parameters = inspect.signature(init).parameters.values()
+        return [(p.name, p.kind, getattr(p.default, "__name__", p.default)) for p in parameters]
 
-    assert plain(getattr(nn, name)) == plain(getattr(torch.nn, name))
+    init = getattr(torch.nn, name).__init__
+    written = typing.get_overloads(init)  # where the signature of `__init__` is (*args, **kwargs)
+    assert plain(getattr(nn, name).__init__) == plain(written[0] if written else init)
 
 
 FUNCTIONS = [
@@ -102,13 +123,14 @@ def test_functional_signature(name):
     assert plain(getattr(nn.functional, name)) == plain(getattr(torch.nn.functional, name))
 
 
-@pytest.mark.parametrize("name", [*nn.utils.__all__] + [n for n in nn.init.__all__ if n != "eye_"])
+@pytest.mark.parametrize("name", [*nn.utils.__all__] + [n for n in nn.init.__all__ if n not in ("eye_", "skipped")])
 def test_helper_signature(name):
     module, other = (nn.utils, torch.nn.utils) if hasattr(nn.utils, name) else (nn.init, torch.nn.init)
 
     def plain(fn):
         return [(p.name, p.default) for p in inspect.signature(fn).parameters.values()]
 
+    other = torch.func if name == "functional_call" else other
     assert plain(getattr(module, name)) == plain(getattr(other, name))
 
 

@@ -100,3 +100,41 @@ def test_parameter_list():
     )
     with pytest.raises(IndexError):
         plist[4]
+
+
+def test_parameter_dict():
+    a, b = gl.ones(2), nn.Parameter(gl.zeros(3))
+    d = nn.ParameterDict({"z": a, "b": b, "n": 5})
+    assert list(d) == ["b", "n", "z"] and d["b"] is b and isinstance(d["z"], nn.Parameter) and d["n"] == 5
+    assert [k for k, _ in d.named_parameters()] == ["b", "z"] and list(d.state_dict()) == ["b", "z"]
+    assert list(nn.ParameterDict(OrderedDict(z=a, b=b))) == ["z", "b"]
+    assert "z" in d and "y" not in d and len(d) == 3 and d.get("y", 7) == 7
+    assert list(reversed(d)) == ["z", "n", "b"] and dict(d.items())["b"] is b and next(iter(d.values())) is b
+    assert d.setdefault("y", gl.ones(1)) is d["y"] and d.setdefault("b") is b
+    c = d.copy()
+    assert c["b"] is b and c is not d
+    assert d.pop("n") == 5 and d.popitem()[0] == "y" and list(d) == ["b", "z"]
+    d["b"] = gl.ones(1)
+    assert isinstance(d["b"], nn.Parameter)
+    assert list(d | nn.ParameterDict({"q": a})) == ["b", "z", "q"] and list({"q": a} | nn.ParameterDict({"b": b})) == [
+        "q",
+        "b",
+    ]
+    d |= {"r": a}
+    assert list(d.fromkeys(["k"], 1).items()) == [("k", 1)] and "r" in d
+    assert repr(nn.ParameterDict({"a": a, "n": 1})) == (
+        "ParameterDict(\n  (a): Parameter containing: [gradloom.float32 of size 2]\n  (n): Object of type: int\n)"
+    )
+    d.clear()
+    assert len(d) == 0 and not list(d.parameters())
+    for wrong, text in (
+        (1, "iterable of key/value pairs"),
+        ([("a", 1, 2)], "has length 3; 2 is required"),
+        ([1], "should be Iterable"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=text):
+            nn.ParameterDict(wrong)
+    with pytest.raises(TypeError, match="a key of a ParameterDict is a string, not int"):
+        d[1] = a
+    with pytest.raises(RuntimeError, match="should not be called"):
+        d(1)

@@ -16,12 +16,12 @@ from gradloom import ops
 from gradloom.backends.numpy import xp as NUMPY
 from gradloom.backends.torch import xp as TORCH
 from gradloom.errors import OptionError, ShapeError
-from gradloom.ops import creation, elementwise, indexing, layout, linalg, reduce
+from gradloom.ops import activations, creation, elementwise, indexing, layout, linalg, operators, reduce
 from gradloom.ops.namespace import INDEX, NAMESPACE
 from gradloom.ops.op import REGISTRY
 from ops.check import TOLERANCE, check_dtype, check_torch, check_vjp, forward, is_float, vjps
 
-FAMILIES = [creation, elementwise, indexing, layout, linalg, reduce]
+FAMILIES = [activations, creation, elementwise, indexing, layout, linalg, operators, reduce]
 INF, NAN = math.inf, math.nan
 
 

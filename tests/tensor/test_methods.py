@@ -401,7 +401,7 @@ ALIASES = [
 ]  # fmt: skip
 ELSEWHERE = [
     "as_strided", "cuda", "type", "normal_", "uniform_", "bernoulli_", "random_", "native", "dtype", "backend",
-    "device", "requires_grad", "requires_grad_", "is_leaf", "grad_fn", "grad", "backward", "register_hook",
+    "device", "requires_grad", "requires_grad_", "is_leaf", "grad_fn", "grad", "backward", "register_hook", "retains_grad",
     "register_post_accumulate_grad_hook", "retain_grad", "detach_", "numpy",
 ]  # fmt: skip
 

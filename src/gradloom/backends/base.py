@@ -23,6 +23,7 @@ from ..dtypes import dtype as to_dtype  # the property of that name hides it in 
 from ..errors import BackendError, DTypeError, MissingExtraError, explain
 from ..ops.namespace import NAMESPACE
 from ..ops.op import KINDS, Kind, Op, adopt, adopt_with, dispatch, kind_of, promote
+from .methods import ArrayMethods
 
 #: name -> (module and class of the backend, first part of the engine's array types' modules, extra that installs it)
 BACKENDS: dict[str, tuple[str, tuple[str, ...], str | None]] = {
@@ -33,7 +34,7 @@ BACKENDS: dict[str, tuple[str, tuple[str, ...], str | None]] = {
 }
 
 
-class Backend:
+class Backend(ArrayMethods):
     """An engine with a default float dtype and a device. Subclasses are final: one a file.
 
     Class attributes that a subclass sets:
@@ -105,7 +106,7 @@ class Backend:
         raise NotImplementedError
 
     @classmethod
-    def cast(cls, array: Any, d: DType) -> Any:
+    def promoted(cls, array: Any, d: DType) -> Any:
         """An operand in the dtype that promotion found."""
         return cls.xp.astype(array, dtype=d)
 
@@ -181,7 +182,7 @@ def register(backend: type[Backend], wrap: Callable[[Callable], Callable] = lamb
                         return dispatch(record, *args, **attrs)
                     raise mixed(record.name, args)
             if record.promote is not None:
-                args = promote(record, args, backend.cast)
+                args = promote(record, args, backend.promoted)
             return run(*args, **attrs)
 
         return call

@@ -27,6 +27,7 @@ import numpy as np
 from ..dtypes import DType, bool_, dtype, float64, int32, int64
 from ..errors import BackendError, DTypeError, explain
 from ..ops.conv import conv_shape
+from ..ops.linalg import sums_alone
 from ..ops.namespace import fill
 from ..ops.op import VJPS
 from .base import Backend, default_backend, register
@@ -140,14 +141,20 @@ class xp:
 
     @staticmethod
     def cumsum(x, *, axis):
+        if x.dtype.itemsize == 2 and x.dtype.kind not in "ui":  # float16 and bfloat16: JAX rounds each step
+            return jnp.cumsum(x.astype(jnp.float32), axis).astype(x.dtype)
         return jnp.cumsum(x, axis, dtype=int if x.dtype.kind in "bui" else None)
 
     @staticmethod
     def cumprod(x, *, axis):
+        if x.dtype.itemsize == 2 and x.dtype.kind not in "ui":  # float16 and bfloat16: JAX rounds each step
+            return jnp.cumprod(x.astype(jnp.float32), axis).astype(x.dtype)
         return jnp.cumprod(x, axis, dtype=int if x.dtype.kind in "bui" else None)
 
     @staticmethod
     def einsum(*arrays, equation):
+        if arrays[0].dtype.kind in "bui" and sums_alone(equation):
+            arrays = tuple(a.astype(int) for a in arrays)
         return jnp.einsum(equation, *arrays)
 
     @staticmethod
@@ -387,7 +394,7 @@ class JaxBackend(Backend):
         return xp.dtype(array)
 
     @classmethod
-    def cast(cls, array: Any, d: DType) -> Any:
+    def promoted(cls, array: Any, d: DType) -> Any:
         # The other operand is float64, so this one may become it.
         with _enable_x64(True) if d is float64 or is_wide(array) else contextlib.nullcontext():
             return xp.astype(array, dtype=d)

@@ -17,6 +17,7 @@ import numpy as np
 from ..dtypes import DType, bfloat16, dtype, float64, to_numpy_dtype
 from ..errors import BackendError, DTypeError, MissingExtraError, explain
 from ..ops.conv import conv_shape
+from ..ops.linalg import sums_alone
 from ..ops.namespace import INDEX, fill
 from ..ops.op import REGISTRY, VJPS
 from .base import Backend, register
@@ -25,6 +26,9 @@ _NATIVE = {
     name: getattr(mx, name)
     for name in ("uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64")
 } | {"bool": mx.bool_}
+
+
+_HALF = (mx.float16, mx.bfloat16)
 
 
 def to_mlx_dtype(d: Any) -> mx.Dtype:
@@ -53,7 +57,7 @@ class xp:
     logical_and, logical_or = mx.logical_and, mx.logical_or
     bitwise_and, bitwise_or, bitwise_xor = mx.bitwise_and, mx.bitwise_or, mx.bitwise_xor
     where = mx.where
-    amax, amin, any, mean = mx.max, mx.min, mx.any, mx.mean
+    amax, amin = mx.max, mx.min
     expand_dims, squeeze, roll, repeat = mx.expand_dims, mx.squeeze, mx.roll, mx.repeat
     tril, triu = mx.tril, mx.triu
 
@@ -131,8 +135,8 @@ class xp:
 
     @staticmethod
     def logsumexp(x, *, axis=None, keepdims=False):
-        if x.size == 0:  # which MLX refuses
-            return mx.log(mx.sum(x, axis=axis, keepdims=keepdims))
+        if x.size == 0:
+            return _of_nothing(x, axis, keepdims, -math.inf)
         if x.dtype != mx.float64:
             return mx.logsumexp(x, axis=axis, keepdims=keepdims)
         top = mx.max(x, axis=axis, keepdims=True)
@@ -157,18 +161,36 @@ class xp:
     @staticmethod
     def sum(x, *, axis=None, keepdims=False):
         x = x if mx.issubdtype(x.dtype, mx.floating) else x.astype(mx.int64)
+        if x.size == 0:
+            return _of_nothing(x, axis, keepdims, 0)
         return mx.sum(x, axis=axis, keepdims=keepdims)
+
+    @staticmethod
+    def mean(x, *, axis=None, keepdims=False):
+        if x.size == 0:
+            return _of_nothing(x, axis, keepdims, float("nan"))
+        if x.dtype in _HALF:  # MLX multiplies by 1 / n in x's dtype
+            return mx.mean(x.astype(mx.float32), axis=axis, keepdims=keepdims).astype(x.dtype)
+        return mx.mean(x, axis=axis, keepdims=keepdims)
 
     @staticmethod
     def prod(x, *, axis=None, keepdims=False):
         x = x if mx.issubdtype(x.dtype, mx.floating) else x.astype(mx.int64)
-        if x.size == 0:  # of which MLX gives 0
-            return mx.sum(x, axis=axis, keepdims=keepdims) + 1
+        if x.size == 0:
+            return _of_nothing(x, axis, keepdims, 1)
         return mx.prod(x, axis=axis, keepdims=keepdims)
 
     @staticmethod
+    def any(x, *, axis=None, keepdims=False):
+        if x.size == 0:
+            return _of_nothing(x.astype(mx.bool_), axis, keepdims, False)
+        return mx.any(x, axis=axis, keepdims=keepdims)
+
+    @staticmethod
     def all(x, *, axis=None, keepdims=False):
-        return mx.logical_not(mx.any(mx.logical_not(x), axis=axis, keepdims=keepdims))  # True of nothing, too
+        if x.size == 0:
+            return _of_nothing(x.astype(mx.bool_), axis, keepdims, True)
+        return mx.logical_not(mx.any(mx.logical_not(x), axis=axis, keepdims=keepdims))
 
     @staticmethod
     def argmax(x, *, axis=None, keepdims=False):
@@ -180,10 +202,14 @@ class xp:
 
     @staticmethod
     def cumsum(x, *, axis):
+        if x.dtype in _HALF:  # which MLX adds up in itself
+            return mx.cumsum(x.astype(mx.float32), axis=axis).astype(x.dtype)
         return mx.cumsum(x if mx.issubdtype(x.dtype, mx.floating) else x.astype(mx.int64), axis=axis)
 
     @staticmethod
     def cumprod(x, *, axis):
+        if x.dtype in _HALF:
+            return mx.cumprod(x.astype(mx.float32), axis=axis).astype(x.dtype)
         return mx.cumprod(x if mx.issubdtype(x.dtype, mx.floating) else x.astype(mx.int64), axis=axis)
 
     @staticmethod
@@ -211,6 +237,7 @@ class xp:
         kind = arrays[0].dtype
         if mx.issubdtype(kind, mx.floating):
             return mx.einsum(equation, *arrays)
+        kind = mx.int64 if sums_alone(equation) else kind
         wide = (a.astype(mx.float64, stream=mx.cpu) for a in arrays)
         return mx.einsum(equation, *wide, stream=mx.cpu).astype(kind, stream=mx.cpu)
 
@@ -299,6 +326,15 @@ class xp:
         ]
         where[axis] = indices
         return x.at[tuple(where)].add(values)
+
+
+def _of_nothing(x: mx.array, axis: Any, keepdims: bool, value: Any) -> mx.array:
+    """A reduction of an array without elements. MLX must not run it: the kernel may read a shape that is not there, and never end."""
+    axes = (
+        range(x.ndim) if axis is None else [a % x.ndim for a in (axis if isinstance(axis, tuple | list) else (axis,))]
+    )
+    shape = [1 if a in axes else n for a, n in enumerate(x.shape) if keepdims or a not in axes]
+    return mx.full(shape, value, x.dtype)
 
 
 def backwards(x: mx.array, axis: int) -> mx.array:

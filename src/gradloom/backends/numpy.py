@@ -1,4 +1,7 @@
-"""The NumPy backend: the default, always installed. float64, float32, float16 and the integers; the CPU only."""
+"""The NumPy backend: the default, always installed. float64, float32, float16 and the integers; the CPU only.
+
+bfloat16 is there where the package ml_dtypes is (numpy_bfloat16.py). Sums of float16 are added up in float32.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import DType, dtype, to_numpy_dtype
+from ..dtypes import DType, bfloat16, dtype, to_numpy_dtype
+from ..ops.linalg import sums_alone
 from ..ops.namespace import fill
 from .base import Backend, register
+from .numpy_bfloat16 import Bfloat16, to_bfloat16
 
 #: Floats of so many bytes as integers. Times 0 or 1 these are exact, also of infinities and NaN.
 _BITS = {2: np.int16, 4: np.int32, 8: np.int64}
+#: What these are summed in; all others in themselves.
+_SUMS: dict[np.dtype, type] = {np.dtype(d): np.int64 for d in ("bool", "uint8", "int8", "int16", "int32", "int64")}
+_SUMS[np.dtype("float16")] = np.float32
+_HALF = np.dtype("float16").num
 
 
 class xp:
@@ -41,31 +50,36 @@ class xp:
 
     @staticmethod
     def zeros(*, shape, dtype, like=None):
-        return np.zeros(shape, to_numpy_dtype(dtype))
+        out = np.zeros(shape, to_numpy_dtype(dtype))
+        return to_bfloat16(out) if dtype is bfloat16 else out
 
     @staticmethod
     def ones(*, shape, dtype, like=None):
-        return np.ones(shape, to_numpy_dtype(dtype))
+        out = np.ones(shape, to_numpy_dtype(dtype))
+        return to_bfloat16(out) if dtype is bfloat16 else out
 
     @staticmethod
     def full(*, shape, value, dtype, like=None):
-        return np.full(shape, value, to_numpy_dtype(dtype))
+        out = np.full(shape, value, to_numpy_dtype(dtype))
+        return to_bfloat16(out) if dtype is bfloat16 else out
 
     @staticmethod
     def arange(*, start, stop, step=1, dtype, like=None):
-        return np.arange(start, stop, step, dtype=to_numpy_dtype(dtype))
+        out = np.arange(start, stop, step, dtype=to_numpy_dtype(dtype))
+        return to_bfloat16(out) if dtype is bfloat16 else out
 
     @staticmethod
     def eye(*, n, m=None, dtype, like=None):
-        return np.eye(n, m, dtype=to_numpy_dtype(dtype))
+        out = np.eye(n, m, dtype=to_numpy_dtype(dtype))
+        return to_bfloat16(out) if dtype is bfloat16 else out
 
     @staticmethod
     def zeros_like(x, *, dtype=None):
-        return np.zeros(x.shape, x.dtype if dtype is None else to_numpy_dtype(dtype))
+        return like(np.zeros(x.shape, x.dtype), x) if dtype is None else xp.zeros(shape=x.shape, dtype=dtype)
 
     @staticmethod
     def ones_like(x, *, dtype=None):
-        return np.ones(x.shape, x.dtype if dtype is None else to_numpy_dtype(dtype))
+        return like(np.ones(x.shape, x.dtype), x) if dtype is None else xp.ones(shape=x.shape, dtype=dtype)
 
     @staticmethod
     def rsqrt(x):
@@ -91,7 +105,8 @@ class xp:
 
     @staticmethod
     def astype(x, *, dtype):
-        return x.astype(to_numpy_dtype(dtype))
+        out = x.astype(to_numpy_dtype(dtype))
+        return to_bfloat16(out) if dtype is bfloat16 else out
 
     @staticmethod
     def where(condition, x, y):
@@ -106,14 +121,17 @@ class xp:
                 return ((x.view(bits) ^ other) * chosen ^ other).view(x.dtype)
         return np.where(condition, x, y)
 
+    # NumPy sums unsigned integers in uint64, which gradloom does not have, and float16 in float16.
+
     @staticmethod
     def sum(x, *, axis=None, keepdims=False):
-        # NumPy sums unsigned integers in uint64, which gradloom does not have.
-        return np.add.reduce(x, axis=axis, keepdims=keepdims, dtype=np.int64 if x.dtype.kind in "bui" else None)
+        total = np.add.reduce(x, axis=axis, keepdims=keepdims, dtype=_SUMS.get(x.dtype))
+        return total if x.dtype.num != _HALF else total.astype(x.dtype)
 
     @staticmethod
     def prod(x, *, axis=None, keepdims=False):
-        return np.multiply.reduce(x, axis=axis, keepdims=keepdims, dtype=np.int64 if x.dtype.kind in "bui" else None)
+        total = np.multiply.reduce(x, axis=axis, keepdims=keepdims, dtype=_SUMS.get(x.dtype))
+        return total if x.dtype.num != _HALF else total.astype(x.dtype)
 
     @staticmethod
     def amax(x, *, axis=None, keepdims=False):
@@ -140,6 +158,8 @@ class xp:
 
     @staticmethod
     def logsumexp(x, *, axis=None, keepdims=False):
+        if x.dtype.itemsize == 2:
+            return xp.logsumexp(x.astype(np.float32), axis=axis, keepdims=keepdims).astype(x.dtype)
         top = np.maximum.reduce(x, axis=axis, keepdims=True)
         safe = np.where(np.isfinite(top), top, 0)  # -inf - -inf would be NaN
         total = np.log(np.add.reduce(np.exp(x - safe), axis=axis, keepdims=True)) + safe
@@ -155,11 +175,13 @@ class xp:
 
     @staticmethod
     def cumsum(x, *, axis):
-        return np.cumsum(x, axis=axis, dtype=np.int64 if x.dtype.kind in "bui" else None)
+        total = np.cumsum(x, axis=axis, dtype=_SUMS.get(x.dtype))
+        return total if x.dtype.num != _HALF else total.astype(x.dtype)
 
     @staticmethod
     def cumprod(x, *, axis):
-        return np.cumprod(x, axis=axis, dtype=np.int64 if x.dtype.kind in "bui" else None)
+        total = np.cumprod(x, axis=axis, dtype=_SUMS.get(x.dtype))
+        return total if x.dtype.num != _HALF else total.astype(x.dtype)
 
     @staticmethod
     def sort(x, *, axis=-1, descending=False):
@@ -179,6 +201,8 @@ class xp:
 
     @staticmethod
     def einsum(*arrays, equation):
+        if arrays[0].dtype.kind in "bui" and sums_alone(equation):
+            arrays = tuple(a.astype(np.int64) for a in arrays)
         return np.einsum(equation, *arrays, optimize=True)
 
     @staticmethod
@@ -195,7 +219,7 @@ class xp:
             return np.broadcast_to(x, shape)
         view: np.ndarray = np.ndarray(shape, x.dtype, x, 0, (0,) * len(shape))  # a fifth of the time
         view.flags.writeable = False
-        return view
+        return like(view, x)
 
     @staticmethod
     def expand_dims(x, *, axis):
@@ -228,7 +252,7 @@ class xp:
         out[tuple(slice(max(b, 0), n - max(a, 0)) for n, (b, a) in zip(shape, widths, strict=True))] = x[
             tuple(slice(max(-b, 0), n - max(-a, 0)) for n, (b, a) in zip(x.shape, widths, strict=True))
         ]
-        return out
+        return like(out, x)
 
     @staticmethod
     def repeat(x, *, repeats, axis):
@@ -272,7 +296,7 @@ class xp:
                 for o, d, t, n in zip(offset, dilation, stride, counts, strict=True)
             )
             out[(..., *where)] += x[(..., *offset)]
-        return out
+        return like(out, x)
 
     @staticmethod
     def getitem(x, *indices, key):
@@ -313,6 +337,11 @@ class xp:
         return out
 
 
+def like(array, x):
+    """An array of x's dtype, as a Bfloat16 if x is one."""
+    return to_bfloat16(array) if type(x) is Bfloat16 else array
+
+
 class NumpyBackend(Backend):
     """NumPy on the CPU.
 
@@ -335,7 +364,9 @@ class NumpyBackend(Backend):
     def from_numpy(self, array: np.ndarray, d: DType | None = None) -> Any:
         array = np.asarray(array)
         # Native byte order; raises for a dtype that gradloom does not have.
-        return np.asarray(array, to_numpy_dtype(dtype(array.dtype) if d is None else d))
+        d = dtype(array.dtype) if d is None else d
+        array = np.asarray(array, to_numpy_dtype(d))
+        return to_bfloat16(array) if d is bfloat16 else array
 
     @classmethod
     def to_numpy(cls, array: Any) -> np.ndarray:
@@ -343,7 +374,7 @@ class NumpyBackend(Backend):
 
     @classmethod
     def copy(cls, array: Any) -> Any:
-        return np.array(array)
+        return np.array(array, subok=True)
 
 
 register(NumpyBackend)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import operator
 import sys
 import time
@@ -31,7 +32,8 @@ def _no_history(xp: Any, g: Any) -> Any:
     )
 
 
-_array_of = operator.attrgetter("_array")
+# What a run has written gets a version that no Tensor had: setting one takes a fraction of adding 1 to each.
+_versions = itertools.count(1 << 20, 1 << 20).__next__
 
 _RESULT = Op("compiled_result", lambda xp, x: x, ("x",), ())
 _RESULT.define_vjp(("x",), _no_history)
@@ -57,7 +59,10 @@ class Compiled:
         self._checks = trace.checks
         self._afters = trace.afters
         self._hosts = trace.hosts
-        self._scalars = [compute for compute, _ in trace.scalars]
+        # Numbers of the optimizers, by the dtype of what they are for: an engine that takes them as one array has one a dtype.
+        self._scalars: dict[Any, list[Callable]] = {}
+        for compute, values in trace.scalars:
+            self._scalars.setdefault(values[0].dtype, []).append(compute)
         self._grad_states = [(e.before is None, t) for _, t, e in trace.entry_grads if e.read]
         self._results(trace, result, keep_grads)
         self._emit(emit.identifier(name), trace, inputs)
@@ -84,6 +89,7 @@ class Compiled:
                 self._followed.append(t)
             elif final is not value:
                 self._changed.append((name, t, final))
+        self._touched = {id(t) for t in self._followed} | {id(t) for _, t, _ in self._changed}
         self._new_states: dict[str, tuple[Any, list[Value]]] = {}
         for (container, _, label, values), finals in zip(trace.states, trace.final_states, strict=True):
             if any(f is not v for f, v in zip(finals, values, strict=True)):
@@ -121,23 +127,19 @@ class Compiled:
         grads = [next(rest) for _ in self._grad_outs]
 
         used = {v for node in graph.nodes for v in node.inputs if type(v) is Value} | set(graph.outputs)
-        self._reads = [(n, t) for n, t, v in trace.tensors if v in used]
-        self._written = [(n, t) for n, t, _ in self._changed]
-        self._read_names = [n for n, _ in self._reads]
-        self._read_tensors = [t for _, t in self._reads]
+        self._slots(trace, used)
         self._grad_reads = [(n, t) for n, t, v in trace.grads if v in used]
         self._states = {label: container for container, _, label, _ in trace.states}
-        scalar_values = [v for _, values in trace.scalars for v in values]
-        self._scalar_dtype: Any = scalar_values[0].dtype if scalar_values else None
+        scalar_values = [[v for _, values in trace.scalars for v in values if v.dtype is d] for d in self._scalars]
 
         helpers = emit.Helpers(backend)
-        parameters = ["p"] if self._reads else []
+        parameters = ["p"] if self._given or self._reads or self._views else []
         parameters += ["g"] if self._grad_reads else []
         parameters += ["s"] if self._states else []
         parameters += [v.name for v in inputs]
         parameters += ["h"] if scalar_values else []
         parameters += ["random"] if self._hosts else []
-        reserved = set(parameters) | {v.name for v in scalar_values} | {"xp", name}
+        reserved = set(parameters) | {v.name for values in scalar_values for v in values} | {"xp", name}
         reserved |= set(REGISTRY)
         self._name_groups(graph, reserved)
         emit.name_values(graph, reserved)
@@ -156,11 +158,10 @@ class Compiled:
         reserved |= emit.prepare(graph, helpers)
         emit.name_values(graph, reserved)
         self._name_constants(graph, helpers)
-        lines = (
-            [f"{', '.join(v.name for v in scalar_values)}{',' if len(scalar_values) == 1 else ''} = h"]
-            if scalar_values
-            else []
-        )
+        lines = [
+            f"{', '.join(v.name for v in values)}{',' if len(values) == 1 else ''} = h{f'[{k}]' if len(scalar_values) > 1 else ''}"
+            for k, values in enumerate(scalar_values)
+        ]
         if backend.plans:
             self.plan = plan.Plan(graph, helpers, set(outs), trace.memory)
             line = self.plan.line
@@ -186,21 +187,50 @@ class Compiled:
         self.source = emit.module_text(helpers, text)
         start = time.perf_counter()
         fn = emit.build(name, self.source, helpers.namespace)
-        donate = tuple(i for i, p in enumerate(parameters) if p == "s")
-        self._given: list[Any] = []  # (name, Tensor) whose arrays are given to the engine for its results
-        if backend.donates:
-            written = {n for n, _ in self._written}
-            self._given = [(n, t) for n, t in self._reads if n in written]
-        if self._given:
-            self._given_names, self._given_tensors = [n for n, _ in self._given], [t for _, t in self._given]
-            kept = [(n, t) for n, t in self._reads if n not in written]
-            self._read_names, self._read_tensors = [n for n, _ in kept], [t for _, t in kept]
-            fn, donate = _split(fn), (0, *(i + 1 for i in donate))
+        fn = self.in_lists(fn)
+        donate = tuple(i + bool(self._given and self._reads) for i, p in enumerate(parameters) if p == "s")
+        donate = (0, *donate) if self._given else donate
         # A branch that is Python's own cannot be part of what MLX compiles.
         branches = {node.op.name for node, _ in passes.blocks(graph)} - {"scan"}
         self._fn = backend.compile(fn, donate) if branches <= backend.loops.keys() else fn
-        self._order = parameters
         self.engine_seconds = time.perf_counter() - start
+
+    def _slots(self, trace: Trace, used: set[Value]) -> None:
+        """Sorts the captured Tensors by how they are read at each run."""
+        reads = [(n, t, v) for n, t, v in trace.tensors if v in used]
+        self._written = [t for _, t, _ in self._changed]
+        self._lists = type(self.backend).compile is not Backend.compile
+        given = {id(t) for t in self._written} if self.backend.donates else ()
+        # What is given to the engine for its results; what it only reads; and what lies in an array of an optimizer, which sees to it
+        # that it is there before each run: (names, the optimizer's list of views, positions in it).
+        self._given = [t for _, t, _ in reads if id(t) in given]
+        self._given_names = [n for n, t, _ in reads if id(t) in given]
+        kept = [(n, t) for n, t, v in reads if id(t) not in given and v not in trace.lies]
+        self._reads, self._read_names = [t for _, t in kept], [n for n, _ in kept]
+        self._views: dict[int, tuple[list[str], list, list[int]]] = {}
+        for n, _, v in reads:
+            if v in trace.lies:
+                views, k = trace.lies[v]
+                names, _, positions = self._views.setdefault(id(views), ([], views, []))
+                names.append(n)
+                positions.append(k)
+        self._p: dict[str, Any] = {}
+        self._seen: list = []  # what `_p` was made of
+        self._seen_views: list = []
+
+    def in_lists(self, fn: Callable) -> Callable:
+        """The emitted function as an engine's compiler is given it: with lists of arrays, what is donated apart, in place of dicts."""
+        if not self._lists:
+            return fn
+
+        def call(*args: Any) -> Any:
+            rest, p = list(args), dict[str, Any]()
+            for names in filter(None, (self._given_names, self._read_names)):
+                p.update(zip(names, rest.pop(0), strict=True))
+            outs, new_p, new_s, grads = fn(*([p] if p else []), *rest)
+            return outs, list(new_p.values()), new_s, grads
+
+        return call
 
     def _name_groups(self, graph: Graph, reserved: set[str]) -> None:
         """Results of an update rule are columns: `new_params[0]`."""
@@ -242,30 +272,57 @@ class Compiled:
                 return False
         return not self._grad_states or self.grads_hold()
 
+    def changes(self, cell: Any) -> bool:
+        """Whether a run changes a Tensor of this cell."""
+        return any(id(r()) in self._touched for r in cell.members)
+
     # --- a run
 
     def bare(self, leaves: list) -> Callable[[], Any]:
         """A function that runs only the emitted function, again and again on what it gave before: what benchmarks compare with."""
         copy = self.backend.copy
-        p = {n: copy(t._array) for n, t in (self._given or self._reads)}
-        g = {n: copy(t._grad._array) for n, t in self._grad_reads}
+        args: list[Any] = [
+            [copy(t._array) for t in column] for column in (self._given, self._reads) if column and self._lists
+        ]
+        p: dict[str, Any] = {} if self._lists else {n: copy(a) for n, a in self._read().items()}
         s = {label: [copy(a) for a in container] for label, container in self._states.items()}
-        args: list[Any] = [x for x, used in ((p, self._reads), (g, self._grad_reads), (s, self._states)) if used]
-        if self._given:
-            args.insert(1, dict(zip(self._read_names, map(_array_of, self._read_tensors), strict=True)))
+        g = {n: copy(t._grad._array) for n, t in self._grad_reads}
+        args += [x for x in (p, g, s) if x]
         args += leaves
         if self._scalars:
-            args.append(self.backend.scalars([x for compute in self._scalars for x in compute()], self._scalar_dtype))
+            args.append(self._numbers())
         if self._hosts:
             args.append([self.backend.from_numpy(draw()) for draw, _ in self._hosts])
+        places = {id(t): k for k, t in enumerate(self._written)}
+        given = [places[id(t)] for t in self._given]
+        same = given == list(range(len(self._written)))
 
         def call() -> Any:
             outs, new_p, new_s, _ = self._fn(*args)
-            p.update(new_p)
+            if given:
+                args[0] = new_p if same else [new_p[k] for k in given]
+            elif not self._lists:
+                p.update(new_p)
             s.update(new_s)
             return outs
 
         return call
+
+    def _read(self) -> dict[str, Any]:
+        """`p`, for engines that run the text itself: made anew where an array is another one than at the last run."""
+        now, views = [t._array for t in self._reads], [views[0] for _, views, _ in self._views.values()]
+        seen = (*self._seen, *self._seen_views)
+        if len(seen) != len(now) + len(views) or not all(map(operator.is_, (*now, *views), seen)):
+            self._seen, self._seen_views = now, views
+            self._p = dict(zip(self._read_names, now, strict=True))
+            for names, arrays, positions in self._views.values():
+                self._p.update((n, arrays[k]) for n, k in zip(names, positions, strict=True))
+        return self._p
+
+    def _numbers(self) -> Any:
+        """The numbers of the optimizers for this run."""
+        numbers = [self.backend.scalars([x for f in fs for x in f()], d) for d, fs in self._scalars.items()]
+        return numbers[0] if len(numbers) == 1 else numbers
 
     def _give(self, arrays: list, references: int) -> list:
         """The arrays, but copies of those that somebody else holds: what is donated to the engine cannot be read afterwards.
@@ -284,10 +341,14 @@ class Compiled:
         """Reads the slots, runs the function, writes the slots."""
         backend = self.backend
         args: list[Any] = []
-        if self._given:
-            args.append(dict(zip(self._given_names, self._give(list(map(_array_of, self._given_tensors)), 3))))  # noqa: B905
-        if self._reads:
-            args.append(dict(zip(self._read_names, map(_array_of, self._read_tensors))))  # noqa: B905  (half the time)
+        if not self._lists:
+            if self._reads or self._views:
+                args.append(self._read())
+        else:
+            if self._given:
+                args.append(self._give([t._array for t in self._given], 3))
+            if self._reads:
+                args.append([t._array for t in self._reads])
         if self._grad_reads:
             args.append({n: t._grad._array for n, t in self._grad_reads})
         if self._states:
@@ -297,30 +358,33 @@ class Compiled:
             args.append(self._states)
         args += leaves
         if self._scalars:
-            args.append(backend.scalars([x for compute in self._scalars for x in compute()], self._scalar_dtype))
+            args.append(self._numbers())
         if self._hosts:
             args.append([backend.from_numpy(draw(), value.dtype) for draw, value in self._hosts])
         outs, new_p, new_s, grads = self._fn(*args)
-        written = self._written
-        if STRUCTURE.cells == self._cells:  # nobody has made an alias since none of these had one
-            for name, t in written:
-                t._array = new_p[name]
-                t._version += 1
+        alone = STRUCTURE.cells == self._cells  # nobody has made an alias since none of what is written had one
+        t: Any
+        pairs = zip(self._written, new_p if self._lists else new_p.values())  # noqa: B905  (half the time)
+        if alone:
+            version = _versions()
+            for t, t._array in pairs:
+                t._version = version
         else:
-            for name, t in written:
-                t._array = new_p[name]
+            for t, array in pairs:
+                t._array = array
                 storage.bump(t)
-            if all(t._cell is None for _, t in written):
-                self._cells = STRUCTURE.cells
         for label, (container, _) in self._new_states.items():
             container[:] = new_s[label]
         for after in self._afters:
             after()
-        for t in self._followed:
-            if t._cell is None:
-                t._version += 1
-            else:
+        if alone:
+            for t in self._followed:
+                t._version = version
+        else:
+            for t in self._followed:
                 storage.bump(t)
+            if all(t._cell is None for t in (*self._written, *self._followed)):
+                self._cells = STRUCTURE.cells
         for (t, _), array in zip(self._grad_outs, grads, strict=True):
             if type(t._grad) is not Tensor:
                 STRUCTURE.version += 1  # another compiled function may have to be told
@@ -353,15 +417,6 @@ def _rule_line(node: Any, graph: Graph, helpers: emit.Helpers) -> list[str] | No
         return None
     in_place = helpers.backend.mutable and not plan.old_values_are_read(graph, node)
     return plan.rule_lines(node, helpers, in_place)
-
-
-def _split(fn: Callable) -> Callable:
-    """The emitted function with `p` in two parts: what is donated, and what is not."""
-
-    def call(given: dict, kept: dict, *rest: Any) -> Any:
-        return fn({**given, **kept}, *rest)
-
-    return call
 
 
 def compute(backend: Backend, node: Any, values: list) -> Any:

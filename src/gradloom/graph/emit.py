@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import dis
 import functools
 import inspect
 import keyword
@@ -22,8 +23,9 @@ from typing import Any
 from ..backends.base import Backend
 from ..dtypes import DType
 from ..ops.namespace import NAMESPACE
-from ..ops.op import REGISTRY, Op
+from ..ops.op import HALF, REGISTRY, Op, in_float32
 from .graph import Graph, Node, Value
+from .passes import substitute
 
 INFIX = {
     "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "matmul": "@", "pow": "**",
@@ -43,9 +45,17 @@ def identifier(text: str) -> str:
 # ------------------------------------------------------------------------------------------------------- names
 
 
-def name_values(graph: Graph, reserved: set[str]) -> None:
-    """Gives a name to each value that has none: by the module that made it, or the value that it is the cotangent of."""
-    of = cotangents(graph)
+def name_values(graph: Graph, reserved: set[str], seeds: dict[Value, Value] | None = None) -> None:
+    """Gives a name to each value that has none: by the module that made it, or the value that it is the cotangent of.
+
+    Args:
+        reserved: Names that are taken.
+        seeds: {input: the value whose cotangent it is}.
+    """
+    if all(value.name is not None for node in graph.nodes for value in node.outputs):
+        return
+    of = cotangents(graph, seeds)
+    counts: dict[str, int] = {}  # the last number of each name: long graphs have many of one
     taken = set(reserved) | {v.name for node in graph.nodes for v in node.outputs if v.name is not None}
     for node in graph.nodes:
         for value in node.outputs:
@@ -55,6 +65,7 @@ def name_values(graph: Graph, reserved: set[str]) -> None:
                 base = "d_" + re.sub(r"\W+", "_", _bare(of[value].name or "x"))
             elif value.label is not None:
                 base = identifier(value.label)
+                base = f"{base}_out" if base in reserved else base  # a layer may be called as an op is
             else:
                 result = node.op.outputs[min(value.index, len(node.op.outputs) - 1)].lstrip("*")
                 base = (
@@ -62,8 +73,13 @@ def name_values(graph: Graph, reserved: set[str]) -> None:
                     if result != "out" or len(node.op.name) > 2
                     else "t"
                 )
-            value.name = unique(base, taken)
-            taken.add(value.name)
+            name, k = base, counts.get(base, 0)
+            while name in taken:
+                k += 1
+                name = f"{base}_{k}"
+            counts[base] = k
+            value.name = name
+            taken.add(name)
 
 
 def unique(base: str, taken: set[str]) -> str:
@@ -80,9 +96,9 @@ def _bare(name: str) -> str:
     return found[1] if found else name
 
 
-def cotangents(graph: Graph) -> dict[Value, Value]:
+def cotangents(graph: Graph, seeds: dict[Value, Value] | None = None) -> dict[Value, Value]:
     """{value of the backward pass: the forward value whose cotangent (or a part of it) it is}, followed from the seeds."""
-    of: dict[Value, Value] = {}
+    of = dict(seeds or {})
     users: dict[Value, list[Node]] = {}
     for node in graph.nodes:
         for v in node.inputs:
@@ -106,6 +122,18 @@ def cotangents(graph: Graph) -> dict[Value, Value]:
                     if type(target) is Value:
                         of[value] = target
     return of
+
+
+def drop_copies(graph: Graph) -> None:
+    """Removes nodes that give an operand as it is, such as the gradient of an addition without broadcasting."""
+    same: dict[Value, Value] = {}
+    for node in graph.nodes:
+        if not node.several and node.op.name not in NAMESPACE and (template := inline(node.op)) is not None:
+            for name, v in zip(node.op.args, node.inputs, strict=False):
+                if template == f"{{{name}}}" and type(v) is Value:
+                    same[node.outputs[0]] = v
+    substitute(graph, same)
+    graph.nodes = [node for node in graph.nodes if node.outputs[0] not in same]
 
 
 # ----------------------------------------------------------------------------------------------------- helpers
@@ -141,7 +169,8 @@ class Helpers:
     def op(self, record: Op) -> str:
         """The helper of an op: the engine's kernel of that name, or the op's body."""
         kernel = self.backend.fast.get(record.name) or self.backend.loops.get(record.name)
-        return self.function(record.name, kernel or record.forward, drop_xp=kernel is None)
+        name = record.name + "_" * hasattr(builtins, record.name)  # `max` stays Python's
+        return self.function(name, kernel or record.body, drop_xp=kernel is None)
 
     def function(self, name: str, fn: Callable, drop_xp: bool = False) -> str:
         if name in self.sources or (name in self.namespace and not drop_xp):
@@ -190,14 +219,32 @@ class Helpers:
             raise AssertionError(f"two meanings of {name} in emitted source")
 
 
+def parsed(fn: FunctionType) -> tuple[str, Any]:
+    """A function's text and its tree.
+
+    Its lines are found by their indentation: `inspect.getsource` looks through all modules that are loaded and through each token.
+    """
+    lines = linecache.getlines(fn.__code__.co_filename, fn.__globals__)[fn.__code__.co_firstlineno - 1 :]
+    start = next((i for i, line in enumerate(lines) if line.lstrip().startswith("def ")), 0)
+    indent = " " * (len(lines[start]) - len(lines[start].lstrip())) if lines else ""
+    outside = re.compile(rf"{indent}[^\s#)]|(?!{indent})\s*\S")
+    end = next((i for i, line in enumerate(lines[start + 1 :], start + 1) if outside.match(line)), len(lines))
+    try:
+        text = textwrap.dedent("".join(lines[:end]))
+        tree = ast.parse(text).body[0]
+    except (SyntaxError, IndexError):  # a string that goes on at the left margin
+        text = textwrap.dedent(inspect.getsource(fn))
+        tree = ast.parse(text).body[0]
+    return "".join(text.splitlines(True)[: tree.end_lineno]), tree
+
+
 @functools.cache
 def _source(fn: Callable, name: str, drop_xp: bool) -> tuple[str, tuple[str, ...]] | None:
     """A function's text under another name, without decorators, annotations and all but the first line of its docstring; and the
     globals that it uses."""
     if not isinstance(fn, FunctionType) or fn.__closure__:
         return None
-    text = textwrap.dedent(inspect.getsource(fn))
-    tree: Any = ast.parse(text).body[0]
+    text, tree = parsed(fn)
     if not isinstance(tree, ast.FunctionDef):
         return None
     arguments = tree.args
@@ -217,7 +264,8 @@ def _source(fn: Callable, name: str, drop_xp: bool) -> tuple[str, tuple[str, ...
 
 
 def _globals(code: CodeType) -> set[str]:
-    names = set(code.co_names)
+    """The names that a function reads from its module or from Python; not those of attributes."""
+    names = {i.argval for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL"}
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             names |= _globals(constant)
@@ -231,9 +279,9 @@ def inline(record: Op) -> str | None:
     """A format string for an op whose body is one short `return` ("xp.maximum({x}, 0)"); None for longer ones."""
     if record not in _inline:
         _inline[record] = None
-        fn = record.forward
+        fn = record.body
         if isinstance(fn, FunctionType) and not fn.__closure__ and not record.variadic:
-            tree: Any = ast.parse(textwrap.dedent(inspect.getsource(fn))).body[0]
+            _, tree = parsed(fn)
             body = [s for s in tree.body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
             if len(body) == 1 and isinstance(body[0], ast.Return) and body[0].value is not None:
                 names = [n for n in ast.walk(body[0]) if isinstance(n, ast.Name)]
@@ -253,9 +301,9 @@ def literal(x: Any) -> str:
     """Source text of a static attribute."""
     if isinstance(x, DType):
         return x.name if x.name != "bool" else "bool_"
-    if type(x) is tuple:
+    if isinstance(x, tuple):  # also a subclass, such as a shape: its repr need not be Python
         return "(" + ", ".join(literal(v) for v in x) + ("," if len(x) == 1 else "") + ")"
-    if type(x) is list:
+    if isinstance(x, list):
         return "[" + ", ".join(literal(v) for v in x) + "]"
     if isinstance(x, slice):
         return f"slice({literal(x.start)}, {literal(x.stop)}, {literal(x.step)})"
@@ -296,12 +344,21 @@ def expression(node: Node, helpers: Helpers) -> str:
         return f"{args[0]}.T"
     if record.name in NAMESPACE:
         return call(f"xp.{record.name}", args, attrs)
+    if in_half(node):
+        rounds = {} if record.rounds == 1 else {"rounds": record.rounds}
+        runner = helpers.function("in_float32", in_float32, drop_xp=True)
+        return call(runner, [helpers.op(record), *args], attrs | rounds)
     template = inline(record)
     if template is not None:
         texts = {k: literal(v) for k, v in (*record.defaults.items(), *node.attrs.items())}
         texts.update(zip(record.args, args, strict=False))
         return template.format(**{k: f"({t})" if t[0] == "-" else t for k, t in texts.items()})
     return call(helpers.op(record), args, attrs)
+
+
+def in_half(node: Node) -> bool:
+    """Whether a node's body is run in float32, as its operands are float16 or bfloat16."""
+    return node.op.wide and type(node.inputs[0]) is Value and HALF[node.inputs[0].dtype]
 
 
 class _Name(str):
@@ -321,8 +378,11 @@ def prepare(graph: Graph, helpers: Helpers) -> set[str]:
                 )
         if hasattr(node.op, "rule"):
             continue
-        if node.op.name in helpers.backend.fast or (node.op.name not in NAMESPACE and inline(node.op) is None):
+        fast = node.op.name in helpers.backend.fast
+        if fast or (node.op.name not in NAMESPACE and (inline(node.op) is None or in_half(node))):
             helpers.op(node.op)
+        if not fast and node.op.name not in NAMESPACE and in_half(node):
+            helpers.function("in_float32", in_float32, drop_xp=True)
     return set(helpers.sources) | set(helpers.namespace)
 
 
@@ -345,7 +405,7 @@ def index(key: tuple) -> str:
 def _bind_static(v: Any, helpers: Helpers) -> None:
     if isinstance(v, DType):
         helpers.namespace[literal(v)] = v
-    elif type(v) in (tuple, list):
+    elif isinstance(v, tuple | list):
         for x in v:
             _bind_static(x, helpers)
     elif type(v).__name__ == "_Index":
@@ -437,7 +497,10 @@ def comment(text: str, note: str, width: int) -> list[str]:
 
 def _bracketed(text: str, width: int) -> str:
     left, equals, right = text.partition(" = ")
-    return f"({left}) = {right}" if equals and "(" not in left and len(left) > width // 2 else text
+    if not equals or "(" in left or "," not in left:
+        return text
+    fits = len(left) + 3 + len(right.partition(", ")[0]) < width  # the first break comes after the equals sign
+    return text if fits else f"({left}) = {right}"
 
 
 def _wrap_at_commas(text: str, width: int) -> list[str]:

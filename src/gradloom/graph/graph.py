@@ -14,7 +14,7 @@ from typing import Any
 from .. import ops
 from ..backends.base import backend_of
 from ..backends.shapes import Spec, infer
-from ..dtypes import DType
+from ..dtypes import DType, default_dtype
 from ..errors import TraceError, explain, user_frame
 from ..ops.op import SCALARS, Kind, Op, adopt, dispatch, kind_of, promote
 
@@ -112,6 +112,7 @@ class Graph:
         self.nodes: list[Node] = []
         self.outputs: list[Value] = []
         self._constants: dict[int, Value] = {}
+        self._specs: dict[Any, Any] = {}
 
     def input(self, shape: tuple, dtype: DType, name: str) -> Value:
         """A new input."""
@@ -131,7 +132,7 @@ class Graph:
     def add(self, op: Op, inputs: list, attrs: dict, specs: Any = None) -> Any:
         """Adds a node and gives its Value, or a tuple of them. `specs` are inferred unless given."""
         if specs is None:
-            specs = infer(op, *(Spec(v.shape, v.dtype) if type(v) is Value else v for v in inputs), **attrs)
+            specs = self._infer(op, inputs, attrs)
         node = Node(op, inputs, attrs, PLACE.phase, PLACE.scope)
         self.nodes.append(node)
         several = type(specs) in (tuple, list)
@@ -139,6 +140,21 @@ class Graph:
         for k, spec in enumerate(specs if several else (specs,)):
             node.outputs.append(Value(self, spec.shape, spec.dtype, node, k))
         return tuple(node.outputs) if several else node.outputs[0]
+
+    def _infer(self, op: Op, inputs: list, attrs: dict) -> Any:
+        """The results' specs; a model repeats its layers, and so its shapes."""
+        like = [(v.shape, v.dtype) if type(v) is Value else (type(v), v) for v in inputs]
+        key: Any
+        try:
+            key = (op, default_dtype(), *like, *attrs.items(), *map(type, attrs.values()))
+            found = self._specs.get(key)
+        except TypeError:  # slices and lists among the attributes
+            key = found = None
+        if found is None:
+            found = infer(op, *(Spec(v.shape, v.dtype) if type(v) is Value else v for v in inputs), **attrs)
+            if key is not None:
+                self._specs[key] = found
+        return found
 
 
 class _Place(threading.local):
@@ -154,7 +170,7 @@ class _Place(threading.local):
         state: `state(arrays, name)` gives the Values of a list of arrays of an optimizer; what the list holds when the trace
             ends is written back at each run.
         follow: `follow(tensor)`: what it holds now is a part of such an array, and its optimizer keeps it up to date.
-        parts: `parts(whole, values)`: these share the memory of that array.
+        parts: `parts(whole, values, views)`: these share the memory of that array; before each run they are what is in `views`.
         count: `count(key)`: how often it was called with this object before.
         after: `after(function)` has it called after each run.
         check: `check(function)`: the compiled function is used only while it returns True.

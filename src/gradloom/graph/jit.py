@@ -25,8 +25,8 @@ from ..tensor.storage import STRUCTURE
 from ..tensor.tape import Leaf, Raw
 from ..tensor.tensor import Tensor
 from .compiled import Compiled
-from .graph import PLACE
-from .slots import Walk, prefixes
+from .graph import PLACE, Value
+from .slots import Retrace, Walk, prefixes
 from .trace import Trace, spec_of
 
 _WARN_AFTER = 8
@@ -129,6 +129,9 @@ class Jitted:
             key: Any = []
             for a in args:
                 if isinstance(a, Tensor):
+                    if a._cell is not None and last.changes(a._cell):
+                        key = None
+                        break
                     a = a._array
                     key.append((a.shape, a.dtype))
                     leaves.append(a)
@@ -143,6 +146,22 @@ class Jitted:
 
     def _slow(self, args: tuple, kwargs: dict) -> Any:
         flat, treedef = tree.flatten((args, kwargs))
+        while True:
+            try:
+                found, leaves, walk = self._find(args, kwargs, flat, treedef)
+                break
+            except Retrace as again:
+                again.settle()
+        arrays_only = not kwargs and all(isinstance(a, Tensor) for a in args)
+        found.simple_key = [(a._array.shape, a._array.dtype) for a in args] if arrays_only else None
+        found.mode = MODE.enabled
+        self._last, self._walk = found, walk
+        result = found.run(leaves)
+        self._seen_structure = STRUCTURE.version
+        return result
+
+    def _find(self, args: tuple, kwargs: dict, flat: list, treedef: Any) -> tuple[Compiled, list, Walk]:
+        """(compiled form, arrays of the inputs, walk)."""
         walk = self._walk
         if walk is None or STRUCTURE.version != self._seen_structure or not walk.holds():
             walk = Walk()
@@ -153,9 +172,10 @@ class Jitted:
         for _, owner in walk.owners.values():
             if hasattr(owner, "__jit_prepare__"):
                 owner.__jit_prepare__()
-        captured = self._captured(walk, flat)
+        prefix = prefixes(walk)
+        captured = self._captured(walk, prefix, flat)
         backend = self._backend(captured, flat)
-        arg_key, leaves, traced = self._arguments(flat, backend)
+        arg_key, leaves, traced = self._arguments(flat, backend, {id(t): name for name, t in captured})
         key = (
             treedef,
             arg_key,
@@ -170,33 +190,27 @@ class Jitted:
             ),
             tuple(owner.__jit_key__() for _, owner in walk.owners.values() if hasattr(owner, "__jit_key__")),
         )
-        found = None
         for compiled in self._cache.get(key, ()):
             if compiled.valid():
-                found = compiled
-                break
-        if found is None:
-            found = self._compile(args, kwargs, flat, treedef, traced, walk, captured, backend)
-            self._cache.setdefault(key, []).append(found)
-            self._note(key)
-        arrays_only = not kwargs and all(isinstance(a, Tensor) for a in args)
-        found.simple_key = [(a._array.shape, a._array.dtype) for a in args] if arrays_only else None
-        found.mode = MODE.enabled
-        self._last, self._walk = found, walk
-        result = found.run(leaves)
-        self._seen_structure = STRUCTURE.version
-        return result
+                return compiled, leaves, walk
+        found = self._compile(args, kwargs, flat, treedef, traced, walk, prefix, captured, backend)
+        self._cache.setdefault(key, []).append(found)
+        self._note(key)
+        return found, leaves, walk
 
-    def _captured(self, walk: Walk, flat: list) -> list[tuple[str, Tensor]]:
+    def _captured(self, walk: Walk, prefix: dict[int, str], flat: list) -> list[tuple[str, Tensor]]:
         """The Tensors that the function reads from outside of its arguments, by their names."""
         arguments = {id(a) for a in flat if isinstance(a, Tensor)}
-        prefix = prefixes(walk)
         captured: dict[int, tuple[str, Tensor]] = {}
         for key in prefix:
             for name, t in walk.owners[key][1].__jit_slots__(prefix[key]):
                 captured.setdefault(id(t), (name, t))
         for key, (name, t) in walk.tensors.items():
             captured.setdefault(key, (name, t))
+        for name, t in list(captured.values()):
+            while t._base is not None:  # a view is read from the whole
+                name, t = f"{name}_base", t._base
+            captured.setdefault(id(t), (name, t))
         names: set[str] = set()
         result = []
         for key, (name, t) in captured.items():
@@ -207,8 +221,6 @@ class Jitted:
                         do="pass it as an argument only, or not at all",
                     )
                 )
-            while t._base is not None and id(t._base) not in captured and t._base._base is not None:
-                t = t._base
             unique, k = name, 1
             while unique in names:
                 k += 1
@@ -239,8 +251,12 @@ class Jitted:
         (name,) = found
         return default if default.name == name else get_backend(name)
 
-    def _arguments(self, flat: list, backend: Backend) -> tuple[tuple, list, list[int]]:
-        """(hashable key, arrays of the inputs, positions of the inputs among the leaves)."""
+    def _arguments(self, flat: list, backend: Backend, captured: dict[int, str]) -> tuple[tuple, list, list[int]]:
+        """(hashable key, arrays of the inputs, positions of the inputs among the leaves).
+
+        Args:
+            captured: {id: name} of the captured Tensors.
+        """
         key: list[Any] = []
         leaves: list[Any] = []
         traced: list[int] = []
@@ -255,7 +271,7 @@ class Jitted:
                             do="detach() it",
                         )
                     )
-                key.append(("tensor", tuple(x.shape), backend.dtype_of(x), a._node is not None))
+                key.append(("tensor", tuple(x.shape), backend.dtype_of(x), a._node is not None, alias_of(a, captured)))
             elif type(a) is float:
                 x = backend.from_numpy(np.asarray(a), backend.dtype)
                 key.append(("float",))
@@ -283,9 +299,8 @@ class Jitted:
             leaves.append(x)
         return tuple(key), leaves, traced
 
-    def _compile(self, args, kwargs, flat, treedef, traced, walk, captured, backend) -> Compiled:
+    def _compile(self, args, kwargs, flat, treedef, traced, walk, prefix, captured, backend) -> Compiled:
         start = time.perf_counter()
-        prefix = prefixes(walk)
         paths: dict[int, str] = {}
         for key, (name, owner) in walk.owners.items():
             if hasattr(owner, "__jit_paths__"):
@@ -308,13 +323,20 @@ class Jitted:
                 spec = spec_of(x, backend)
                 value = trace.graph.input(spec.shape, spec.dtype, names[i])
             inputs.append(value)
-            t = Raw.wrap(value)
+            leaves[i] = t = Raw.wrap(value)
             if isinstance(a, Tensor) and a._node is not None:
                 t.requires_grad_()
-            leaves[i] = t
         call_args, call_kwargs = tree.unflatten(treedef, leaves)
         owners = [(prefix[key], walk.owners[key][1]) for key in prefix]
         result = trace.run(self._fn, call_args, call_kwargs, captured, owners)
+        known = {id(t): name for name, t in captured}
+        changed = {
+            name for (name, _, value), final in zip(trace.tensors, trace.finals, strict=True) if final is not value
+        }
+        for i, value in zip(traced, inputs, strict=True):
+            check_argument(
+                names[i], value, leaves[i], isinstance(flat[i], Tensor) and alias_of(flat[i], known), changed
+            )
         compiled = Compiled(self.__name__, trace, inputs, result, self._keep_grads)
         self.compiles += 1
         self.trace_seconds = time.perf_counter() - start - compiled.engine_seconds
@@ -349,6 +371,30 @@ class Jitted:
                 do="pad batches to a few shapes, and pass changing numbers as floats or Tensors (ints are fixed at compile time)",
             ),
             stacklevel=4,
+        )
+
+
+def alias_of(t: Tensor, captured: dict[int, str]) -> str | None:
+    """The name of a captured Tensor that shares memory with t."""
+    members = (r() for r in t._cell.members) if t._cell is not None else ()
+    return next((captured[id(m)] for m in members if id(m) in captured), None)
+
+
+def check_argument(name: str, value: Value, t: Tensor, alias: Any, changed: set[str]) -> None:
+    """Raises where a change of an argument would be seen eagerly, and is not by what called the compiled function."""
+    if t._array is not value:
+        raise TraceError(
+            explain(
+                f"a compiled function changes its argument '{name}' in place",
+                do="return the new value, change a clone(), or let the function reach the Tensor through a variable",
+            )
+        )
+    if alias in changed:
+        raise TraceError(
+            explain(
+                f"the argument '{name}' shares memory with '{alias}', which the compiled function changes",
+                do=f"pass {name}.clone(), or let the function reach it through a variable",
+            )
         )
 
 

@@ -423,7 +423,8 @@ def rule_lines(node: Node, helpers: emit.Helpers, in_place: bool) -> list[str]:
     states = state_names(node)
     columns_text = ", ".join(("params", "grads", *states))
     name = rule.name
-    if kernel is not None and (in_place or not helpers.backend.mutable):
+    copied = kernel is not None and not in_place and helpers.backend.mutable  # it would write over what is read later
+    if kernel is not None:
         name = helpers.function(name, kernel)
     elif in_place and helpers.backend.plans:
         name, flags = chunked(rule, flags, columns[0][0].dtype, helpers), {}
@@ -436,7 +437,11 @@ def rule_lines(node: Node, helpers: emit.Helpers, in_place: bool) -> list[str]:
             f"    return [list(column) for column in zip(*rows)]"
         )
     results = [node.outputs[i * count].name.partition("[")[0] for i in range(width - 1)]
-    args = [_column(c) for c in columns] + [emit.operand(v) for v in scalars]
+    args = [_column(c) for c in columns]
+    if copied:
+        copy = helpers.function("copy", helpers.backend.copy)
+        args = [a if k == 1 else f"[{copy}(x) for x in {a}]" for k, a in enumerate(args)]
+    args += [emit.operand(v) for v in scalars]
     text = f"{', '.join(results)}{',' if len(results) == 1 else ''} = {emit.call(name, args, flags)}"
     return emit.comment(text, "", 100)
 

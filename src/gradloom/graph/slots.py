@@ -7,7 +7,7 @@ the structure (`storage.STRUCTURE` counts that for modules and Tensors; guards w
 
 Owners say what they hold by these methods (modules and optimizers have them; other classes may):
     __jit_slots__(prefix): iterator of (name, Tensor);
-    __jit_prepare__(): called before tracing (an optimizer makes its state);
+    __jit_prepare__(): called before tracing (an optimizer makes its state); what only the trace tells is a `Retrace`;
     __jit_key__(): hashable: what selects code.
 """
 
@@ -40,6 +40,18 @@ _FOREIGN = frozenset(
         "optax",
     )
 )
+
+
+class Retrace(BaseException):  # no Exception: the traced code is not asked about it
+    """Raised by an owner while a function is traced: it lacks something that cannot be made in a trace.
+
+    Attributes:
+        settle: Makes it, once the trace is undone; then the function is traced again.
+    """
+
+    def __init__(self, settle: Callable[[], Any]):
+        super().__init__("gradloom.jit traces again")
+        self.settle = settle
 
 
 class Guard:

@@ -14,7 +14,7 @@ from ..backends.base import Backend, using_backend
 from ..backends.shapes import Spec
 from ..dtypes import DType
 from ..errors import GradientError, TraceError, explain, user_frame
-from ..tensor.storage import STRUCTURE
+from ..tensor.storage import STRUCTURE, refresh
 from ..tensor.tape import Leaf, Raw
 from ..tensor.tensor import Tensor
 from .graph import PLACE, Graph, Value
@@ -85,7 +85,7 @@ class Trace:
         graph: What was recorded.
         tensors: Captured Tensors: [(name, Tensor, Value)]; gradients that were read: [(name, Tensor, Value)].
         states: Arrays of optimizers: [(their list, the arrays, its name, their Values)].
-        memory: {array of an optimizer: captured values that are views of it}.
+        memory: {array of an optimizer: captured values that are views of it}; lies: {such a value: (list that has it, position)}.
         follows: {id of a Tensor: what it holds when its optimizer keeps it up to date}.
         hosts: [(draw, Value)]; scalars: [(compute, [Value])].
         result: The function's result with Values in place of Tensors' arrays.
@@ -105,6 +105,7 @@ class Trace:
         self.follows: dict[int, Value] = {}
         self._state_values: dict[int, list[Value]] = {}
         self.memory: dict[Value, set[Value]] = {}
+        self.lies: dict[Value, tuple[list, int]] = {}
         self._counts: dict[int, int] = {}
 
     # --- what the traced code asks of PLACE
@@ -140,9 +141,11 @@ class Trace:
         """What t holds now is a part of an optimizer's array: its owner keeps t up to date after each run."""
         self.follows[id(t)] = t._array
 
-    def parts(self, whole: Value, values: list[Value]) -> None:
-        """These values share the memory of that one."""
-        self.memory.setdefault(whole, set()).update(v for v in values if v.node is None)
+    def parts(self, whole: Value, values: list[Value], views: list) -> None:
+        """These values share the memory of that one. Before each run, those that are inputs will be the arrays in `views`."""
+        inputs = {v: (views, k) for k, v in enumerate(values) if v.node is None}
+        self.memory.setdefault(whole, set()).update(inputs)
+        self.lies.update(inputs)
 
     def count(self, key: Any) -> int:
         """How often this was called with this object before."""
@@ -163,8 +166,10 @@ class Trace:
         restore = [owner.__jit_snapshot__() for _, owner in owners if hasattr(owner, "__jit_snapshot__")]
         saved_place = dict(vars(PLACE))
         saved_structure = STRUCTURE.version
-        saved = [(t, t._array, t._node, t._grad, t._version, t._cell) for _, t in captured]
         cells = {id(t._cell): (t._cell, t._cell.array) for _, t in captured if t._cell is not None}
+        aliases = [m for cell, _ in cells.values() for r in cell.members if (m := r()) is not None]
+        every = {id(t): t for t in (*(t for _, t in captured), *aliases)}.values()
+        saved = [(t, t._array, t._node, t._grad, t._version, t._cell) for t in every]
         try:
             PLACE.graph, PLACE.phase, PLACE.scope, PLACE.paths = self.graph, "forward", "", self.paths
             PLACE.host_input, PLACE.host_scalars, PLACE.state = self.host_input, self.host_scalars, self.state
@@ -194,29 +199,35 @@ class Trace:
 
     def _enter(self, captured: list[tuple[str, Tensor]]) -> None:
         for name, t in captured:
-            if t._base is not None:
-                continue  # a view: read again from its base below
-            array = t._array
-            if t._cell is not None and type(t._cell.array) is Value:
-                value = t._cell.array  # another name of memory that is captured already
-            else:
-                if t._node is not None and type(t._node) is not Leaf:
-                    raise TraceError(
-                        explain(
-                            f"the compiled function uses '{name}', which was computed with gradients outside of it",
-                            do="detach() it, compute it inside the function, or pass it as an argument",
-                        )
-                    )
-                spec = spec_of(array, self.backend)
-                value = self.graph.input(spec.shape, spec.dtype, f'p["{name}"]')
-                self.tensors.append((name, t, value))
-            t._array = value
-            if t._cell is not None:
-                t._cell.array = value
+            if t._base is None:
+                self._enter_whole(name, t)
             if type(t._node) is Leaf:
                 entry = EntryGrad(t._grad, functools.partial(self._entry_grad, name, t, t._grad))
                 self.entry_grads.append((name, t, entry))
                 t._grad = entry
+        for cell in {id(t._cell): t._cell for _, t in captured if t._cell is not None}.values():
+            for r in cell.members:
+                m = r()
+                if m is not None and m._base is not None:
+                    refresh(m)
+
+    def _enter_whole(self, name: str, t: Tensor) -> None:
+        """A Tensor that is no view; views are read from it afterwards."""
+        if t._cell is not None and type(t._cell.array) is Value:
+            t._array = t._cell.array  # another name of memory that is captured already
+            return
+        if t._node is not None and type(t._node) is not Leaf:
+            raise TraceError(
+                explain(
+                    f"the compiled function uses '{name}', which was computed with gradients outside of it",
+                    do="detach() it, compute it inside the function, or pass it as an argument",
+                )
+            )
+        spec = spec_of(t._array, self.backend)
+        t._array = value = self.graph.input(spec.shape, spec.dtype, f'p["{name}"]')
+        self.tensors.append((name, t, value))
+        if t._cell is not None:
+            t._cell.array = value
 
     def _entry_grad(self, name: str, t: Tensor, before: Tensor) -> Tensor:
         value = self.graph.input(before.shape, before.dtype, f'g["{name}"]')

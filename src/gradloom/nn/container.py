@@ -1,4 +1,4 @@
-"""Modules that hold modules, and lists of parameters."""
+"""Modules that hold modules."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
 from ..errors import IndexOutOfRangeError
-from ..tensor.tensor import Tensor
 from .module import Module, indented
-from .parameter import Parameter
 
 
 class _Indexed(Module):
@@ -260,69 +258,3 @@ class ModuleDict(Module):
                 raise TypeError(f"ModuleDict update sequence element #{j} should be Iterable; is{type(pair).__name__}")
             key, module = pair
             self[key] = module
-
-
-class ParameterList(Module):
-    """A list of parameters that are found; Tensors among its items become parameters.
-
-    Args:
-        values: The items.
-    """
-
-    def __init__(self, values: Iterable[Any] | None = None):
-        super().__init__()
-        self._size = 0
-        if values is not None:
-            self.extend(values)
-
-    def _name(self, index: Any) -> str:
-        n, i = self._size, operator.index(index)
-        if not -n <= i < n:
-            raise IndexOutOfRangeError(f"index {i} is out of range")
-        return str(i % n)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return type(self)([self[i] for i in range(self._size)[index]])
-        return getattr(self, self._name(index))
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        name = self._name(index)
-        setattr(
-            self, name, Parameter(value) if isinstance(value, Tensor) and not isinstance(value, Parameter) else value
-        )
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter([self[i] for i in range(self._size)])
-
-    def __iadd__(self, values: Iterable[Any]) -> Self:
-        return self.extend(values)
-
-    def append(self, value: Any) -> Self:
-        """Adds an item at the end."""
-        self._size += 1
-        self[self._size - 1] = value
-        return self
-
-    def extend(self, values: Iterable[Any]) -> Self:
-        """Adds items at the end."""
-        if not isinstance(values, Iterable) or isinstance(values, Tensor):
-            raise TypeError(f"ParameterList.extend should be called with an iterable, but got {type(values).__name__}")
-        for value in list(values):
-            self.append(value)
-        return self
-
-    def extra_repr(self) -> str:
-        return "\n".join(
-            f"({i}): " + (
-                f"Parameter containing: [{p.dtype} of size {'x'.join(map(str, p.shape))}]" if isinstance(p, Tensor) else
-                f"Object of type: {type(p).__name__}"
-            )
-            for i, p in enumerate(self)
-        )  # fmt: skip
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        raise RuntimeError("ParameterList should not be called.")

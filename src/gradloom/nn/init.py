@@ -6,8 +6,12 @@ the one that `gradloom.manual_seed` seeds.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
+import threading
 import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,7 +25,7 @@ from ..tensor.inplace import replaced
 
 __all__ = [
     "calculate_gain", "uniform_", "normal_", "trunc_normal_", "constant_", "ones_", "zeros_", "eye_", "xavier_uniform_",
-    "xavier_normal_", "kaiming_uniform_", "kaiming_normal_", "orthogonal_",
+    "xavier_normal_", "kaiming_uniform_", "kaiming_normal_", "orthogonal_", "skipped",
 ]  # fmt: skip
 
 _LINEAR = (
@@ -35,6 +39,43 @@ _LINEAR = (
     "sigmoid",
 )
 _GAINS = {**dict.fromkeys(_LINEAR, 1.0), "tanh": 5.0 / 3, "relu": math.sqrt(2.0), "selu": 3.0 / 4}
+
+
+class _Skipping(threading.local):
+    on = False
+
+
+_SKIPPING = _Skipping()
+
+
+@contextlib.contextmanager
+def skipped() -> Iterator[None]:
+    """Within it, in this thread, the functions of this module return their Tensor untouched.
+
+    A module that is made there allocates its parameters without drawing values, for one that is loaded anyway. What its
+    parameters hold is not to be relied on.
+
+    Example:
+        >>> import gradloom as gl
+        >>> with gl.nn.init.skipped():
+        ...     layer = gl.nn.Linear(2, 2)
+        >>> layer.load_state_dict({"weight": gl.eye(2), "bias": gl.zeros(2)})
+        <All keys matched successfully>
+    """
+    before = _SKIPPING.on
+    _SKIPPING.on = True
+    try:
+        yield
+    finally:
+        _SKIPPING.on = before
+
+
+def _skippable(fn: Callable) -> Callable:
+    @functools.wraps(fn)
+    def call(tensor: Any, *args: Any, **kwargs: Any) -> Any:
+        return tensor if _SKIPPING.on else fn(tensor, *args, **kwargs)
+
+    return call
 
 
 def calculate_gain(nonlinearity: str, param: Any = None) -> float:
@@ -58,18 +99,21 @@ def calculate_gain(nonlinearity: str, param: Any = None) -> float:
     return _GAINS[nonlinearity]
 
 
+@_skippable
 def uniform_(tensor: Any, a: float = 0.0, b: float = 1.0, generator: Any = None) -> Any:
     """Uniform numbers in [a, b)."""
     with no_grad():
         return tensor.uniform_(a, b, generator=generator)
 
 
+@_skippable
 def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0, generator: Any = None) -> Any:
     """Normal numbers."""
     with no_grad():
         return tensor.normal_(mean, std, generator=generator)
 
 
+@_skippable
 def trunc_normal_(
     tensor: Any, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, generator: Any = None
 ) -> Any:
@@ -77,22 +121,26 @@ def trunc_normal_(
     return _fill(tensor, draw("truncated_normal", generator, tuple(tensor.shape), mean, std, a, b, dtype=float64))
 
 
+@_skippable
 def constant_(tensor: Any, val: float) -> Any:
     """One number everywhere."""
     with no_grad():
         return tensor.fill_(val)
 
 
+@_skippable
 def ones_(tensor: Any) -> Any:
     """Ones."""
     return constant_(tensor, 1.0)
 
 
+@_skippable
 def zeros_(tensor: Any) -> Any:
     """Zeros."""
     return constant_(tensor, 0.0)
 
 
+@_skippable
 def eye_(tensor: Any) -> Any:
     """The identity, for a matrix."""
     if tensor.ndim != 2:
@@ -100,17 +148,20 @@ def eye_(tensor: Any) -> Any:
     return _fill(tensor, np.eye(*tensor.shape))
 
 
+@_skippable
 def xavier_uniform_(tensor: Any, gain: float = 1.0, generator: Any = None) -> Any:
     """Uniform in ±gain * sqrt(6 / (fan_in + fan_out)); Glorot and Bengio 2010."""
     bound = math.sqrt(3.0) * gain * math.sqrt(2.0 / sum(fans(tensor)))
     return uniform_(tensor, -bound, bound, generator)
 
 
+@_skippable
 def xavier_normal_(tensor: Any, gain: float = 1.0, generator: Any = None) -> Any:
     """Normal with std gain * sqrt(2 / (fan_in + fan_out)); Glorot and Bengio 2010."""
     return normal_(tensor, 0.0, gain * math.sqrt(2.0 / sum(fans(tensor))), generator)
 
 
+@_skippable
 def kaiming_uniform_(
     tensor: Any, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Any = None
 ) -> Any:
@@ -129,6 +180,7 @@ def kaiming_uniform_(
     return uniform_(tensor, -bound, bound, generator)
 
 
+@_skippable
 def kaiming_normal_(
     tensor: Any, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Any = None
 ) -> Any:
@@ -139,6 +191,7 @@ def kaiming_normal_(
     return normal_(tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_fan(tensor, mode)), generator)
 
 
+@_skippable
 def orthogonal_(tensor: Any, gain: float = 1, generator: Any = None) -> Any:
     """A (semi-)orthogonal matrix times gain, all axes but the first taken as one; Saxe et al. 2013."""
     if tensor.ndim < 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
@@ -19,6 +20,7 @@ from .parameter import Buffer, Parameter, rebind
 from .state import EXTRA_STATE, IncompatibleKeys, load
 
 _PLAIN = frozenset((bool, int, float, str, type(None)))
+_FIXED = _PLAIN | {types.FunctionType, types.BuiltinFunctionType}
 
 
 class Module:
@@ -306,7 +308,7 @@ class Module:
                 path,
                 type(module),
                 module._hooks and module._hooks.key(),
-                tuple((k, type(v), v) for k, v in module.__dict__.items() if type(v) in _PLAIN or _is_sizes(v)),
+                tuple((k, type(v), v) for k, v in module.__dict__.items() if type(v) in _FIXED or _is_sizes(v)),
             )
             for path, module in self.named_modules(remove_duplicate=False)
         )

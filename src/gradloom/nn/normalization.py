@@ -131,3 +131,24 @@ class RMSNorm(_Affine):
 
     def extra_repr(self) -> str:
         return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+
+
+class LocalResponseNorm(Module):
+    """x / (k + alpha * mean of x**2 over `size` neighbouring channels)**beta; Krizhevsky et al. 2012.
+
+    Example:
+        >>> import gradloom as gl
+        >>> gl.nn.LocalResponseNorm(1, alpha=1.0, beta=1.0)(gl.ones(1, 2, 1))
+        tensor([[[0.5000],
+                 [0.5000]]])
+    """
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
+        super().__init__()
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def forward(self, input: Any) -> Any:
+        return F.local_response_norm(input, self.size, self.alpha, self.beta, self.k)
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"

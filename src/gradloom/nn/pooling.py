@@ -150,3 +150,81 @@ class AdaptiveAvgPool2d(_AdaptiveAvgPool):
 class AdaptiveAvgPool3d(_AdaptiveAvgPool):
     __doc__ = _AdaptiveAvgPool.__doc__
     _axes = 3
+
+
+class _AdaptiveMaxPool(Module):
+    """The maxima of a given number of bins along each spatial axis; `torch.nn.AdaptiveMaxPool1d`, `2d` and `3d`.
+
+    Args:
+        output_size: An int, or for each spatial axis an int or None (its size stays).
+        return_indices: Refused.
+    """
+
+    _axes = 0
+
+    def __init__(self, output_size: Any, return_indices: bool = False):
+        super().__init__()
+        F.no_indices(type(self).__name__, return_indices)
+        self.output_size, self.return_indices = output_size, return_indices
+
+    def forward(self, input: Any) -> Any:
+        return F.adaptive_max_pool(self._axes, input, self.output_size)
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}"
+
+
+class AdaptiveMaxPool1d(_AdaptiveMaxPool):
+    __doc__ = _AdaptiveMaxPool.__doc__
+    _axes = 1
+
+
+class AdaptiveMaxPool2d(_AdaptiveMaxPool):
+    __doc__ = _AdaptiveMaxPool.__doc__
+    _axes = 2
+
+
+class AdaptiveMaxPool3d(_AdaptiveMaxPool):
+    __doc__ = _AdaptiveMaxPool.__doc__
+    _axes = 3
+
+
+class _LPPool(Module):
+    """(sum of x**p)**(1 / p) over each window; `torch.nn.LPPool1d`, `2d` and `3d`.
+
+    Args:
+        norm_type: p.
+        kernel_size: Size of the windows: an int, or one for each spatial axis.
+        stride: Step from window to window. Default: kernel_size.
+        ceil_mode: A last window may reach beyond the input.
+    """
+
+    _axes = 0
+
+    def __init__(self, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False):
+        super().__init__()
+        self.norm_type, self.kernel_size, self.stride, self.ceil_mode = norm_type, kernel_size, stride, ceil_mode
+
+    def forward(self, input: Any) -> Any:
+        return F.lp_pool(self._axes, input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode)
+
+    def extra_repr(self) -> str:
+        return (
+            f"norm_type={self.norm_type}, kernel_size={self.kernel_size}, stride={self.stride}, "
+            f"ceil_mode={self.ceil_mode}"
+        )
+
+
+class LPPool1d(_LPPool):
+    __doc__ = _LPPool.__doc__
+    _axes = 1
+
+
+class LPPool2d(_LPPool):
+    __doc__ = _LPPool.__doc__
+    _axes = 2
+
+
+class LPPool3d(_LPPool):
+    __doc__ = _LPPool.__doc__
+    _axes = 3

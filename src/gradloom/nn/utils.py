@@ -1,20 +1,20 @@
-"""Helpers for training: clipping of gradients, parameters as one vector."""
+"""Helpers for training: clipping of gradients, parameters as one vector, a module called with other parameters."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .. import ops
-from ..errors import GradientError
+from ..errors import GradientError, OptionError, ShapeError, explain
 from ..tensor.creation import tensor
 from ..tensor.grad_mode import no_grad
 from ..tensor.tensor import Tensor
 
 __all__ = [
     "clip_grad_norm_", "clip_grads_with_norm_", "clip_grad_value_", "get_total_norm", "parameters_to_vector",
-    "vector_to_parameters",
+    "vector_to_parameters", "functional_call",
 ]  # fmt: skip
 
 
@@ -121,3 +121,95 @@ def vector_to_parameters(vec: Any, parameters: Iterable[Any]) -> None:
             n = p.numel()
             p.copy_(vec[at : at + n].reshape(tuple(p.shape)).clone())
             at += n
+
+
+def functional_call(
+    module: Any, parameter_and_buffer_dicts: Any, args: Any = None, kwargs: dict[str, Any] | None = None, *,
+    tie_weights: bool = True, strict: bool = False,
+) -> Any:  # fmt: skip
+    """Calls a module with the given Tensors in place of its parameters and buffers; `torch.func.functional_call`.
+
+    Afterwards the module has its own again, also when it raised. Gradients reach the given Tensors, and a buffer that
+    the module changes in place is changed there. One that it replaces is put into the dict.
+
+    Args:
+        module: The module.
+        parameter_and_buffer_dicts: {path: Tensor}, paths as in `state_dict`; or a sequence of such dicts without common
+            paths. Parameters and buffers that are not in it are the module's own; other paths mean nothing.
+        args: The arguments: a tuple, or a single one.
+        kwargs: The keyword arguments.
+        tie_weights: A Tensor of the module that has several paths is replaced under all of them.
+        strict: The paths have to be exactly the module's.
+
+    Raises:
+        OptionError: Two dicts have a path in common, or one Tensor of the module gets two different ones.
+        ShapeError: Paths are missing or unexpected, if strict.
+
+    Example:
+        >>> import gradloom as gl
+        >>> layer = gl.nn.Linear(2, 1, bias=False)
+        >>> w = gl.tensor([[1.0, 2.0]], requires_grad=True)
+        >>> gl.nn.utils.functional_call(layer, {"weight": w}, gl.ones(2))
+        tensor([3.], grad_fn=<linear>)
+    """
+    single = isinstance(parameter_and_buffer_dicts, Mapping)
+    dicts: list[Any] = [parameter_and_buffer_dicts] if single else list(parameter_and_buffer_dicts)
+    given: dict[str, Any] = {}
+    for d in dicts:
+        common = given.keys() & d.keys()
+        if common:
+            raise OptionError(
+                f"{sorted(common)} appeared in multiple dictionaries; behavior of functional call is ambiguous"
+            )
+        given.update(d)
+    for path, t in given.items():
+        if not isinstance(t, Tensor):
+            raise TypeError(f"functional_call: {path} is not a Tensor, but {type(t).__name__}")
+    args = () if args is None else args if isinstance(args, tuple) else (args,)
+    changes = _replacements(module, given, tie_weights, strict)
+    before = [(table, name, table[name]) for table, name, _, _ in changes]
+    try:
+        for table, name, t, _ in changes:
+            table[name] = t
+        return module(*args, **(kwargs or {}))
+    finally:
+        for table, name, t, path in changes:
+            now = table.get(name)
+            if now is not t and path is not None and isinstance(now, Tensor):  # the module replaced it
+                next(d for d in dicts if path in d)[path] = now
+        for table, name, t in before:
+            table[name] = t
+
+
+def _replacements(module: Any, given: dict[str, Any], tie: bool, strict: bool) -> list[tuple]:
+    """(table, name, Tensor, its path if that was given) of each parameter and buffer that is replaced."""
+    places: dict[str, tuple[Any, str]] = {}
+    for prefix, m in module.named_modules(remove_duplicate=False):
+        for table in (m._parameters, m._buffers):
+            places.update({f"{prefix}.{name}" if prefix else name: (table, name) for name in table})
+    if strict:
+        unexpected = [path for path in given if path not in places]
+        missing = [path for path, (table, name) in places.items() if table[name] is not None and path not in given]
+        if unexpected or missing:
+            raise ShapeError(
+                explain(
+                    f"functional_call: the paths are not those of {type(module).__name__}",
+                    given="; ".join(f"{what}: {', '.join(x)}" for what, x in
+                                    (("unexpected", unexpected), ("missing", missing)) if x),
+                )
+            )  # fmt: skip
+    found: dict[tuple[int, str], tuple] = {}
+    new_of: dict[int, tuple[str, Any]] = {}
+    for path, t in given.items():
+        if path not in places:
+            continue
+        table, name = places[path]
+        found[id(table), name] = (table, name, t, path)
+        if tie and table[name] is not None:
+            other, known = new_of.setdefault(id(table[name]), (path, t))
+            if known is not t:
+                raise OptionError(f"functional_call got different values for {other} and {path}, which are tied")
+    for table, name in places.values():
+        if (id(table), name) not in found and table[name] is not None and id(table[name]) in new_of:
+            found[id(table), name] = (table, name, new_of[id(table[name])][1], None)
+    return list(found.values())

@@ -7,6 +7,7 @@ from types import SimpleNamespace as _SimpleNamespace
 from typing import Any as _Any
 
 from ..dtypes import DType as _DType
+from .activations import *  # noqa: F403
 from .attention import *  # noqa: F403
 from .conv import *  # noqa: F403
 from .creation import *  # noqa: F403
@@ -18,6 +19,7 @@ from .loss import *  # noqa: F403
 from .namespace import INDEX, NAMESPACE
 from .norm import *  # noqa: F403
 from .op import REGISTRY, kind_of, not_an_array
+from .operators import *  # noqa: F403
 from .pool import *  # noqa: F403
 from .random import *  # noqa: F403
 from .reduce import *  # noqa: F403

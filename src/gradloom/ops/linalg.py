@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 from .op import op
@@ -54,9 +55,18 @@ def _(xp, g, x, y_shape):
 def einsum(xp, *arrays, equation):
     """Einstein's summation, `einsum(x, y, equation="ij,jk->ik")`; with `->`, without an ellipsis.
 
-    An operand may name an axis twice (its diagonal is taken), or name one that no other part has (it is summed over).
+    An operand may name an axis twice (its diagonal is taken), or name one that no other part has (it is summed over:
+    integers in int64, as `sum`).
     """
     return xp.einsum(*arrays, equation=equation)
+
+
+@functools.cache
+def sums_alone(equation: str) -> bool:
+    """Whether there is an axis that only one operand has, and that the result has not: there integers become int64."""
+    left, result = equation.replace(" ", "").split("->")
+    names = "".join("".join(set(term)) for term in left.split(","))
+    return any(names.count(c) == 1 and c not in result for c in names)
 
 
 @einsum.vjp("arrays")

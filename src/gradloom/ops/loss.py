@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 
-from ..errors import DTypeError, OptionError, ShapeError, explain
+from ..errors import OptionError, explain
+from .loss_checks import check_classes, check_same, check_weight, class_axis, per_element, reduced
 from .op import op
 
 __all__ = [
@@ -35,17 +36,17 @@ def mse_loss(xp, input, target, *, reduction="mean"):
         2.0
     """
     check_same("mse_loss", input, target)
-    return _reduced(xp, xp.square(input - target), reduction)
+    return reduced(xp, xp.square(input - target), reduction)
 
 
 @mse_loss.vjp("input")
 def _(xp, g, input, target, reduction):
-    return (input - target) * (g * (2 / math.prod(input.shape) if reduction == "mean" else 2))
+    return (input - target) * (g * (2 / (math.prod(input.shape) or 1) if reduction == "mean" else 2))
 
 
 @mse_loss.vjp("target")
 def _(xp, g, input, target, reduction):
-    return (target - input) * (g * (2 / math.prod(input.shape) if reduction == "mean" else 2))
+    return (target - input) * (g * (2 / (math.prod(input.shape) or 1) if reduction == "mean" else 2))
 
 
 @op(promote="float")
@@ -64,17 +65,17 @@ def l1_loss(xp, input, target, *, reduction="mean"):
         1.0
     """
     check_same("l1_loss", input, target)
-    return _reduced(xp, xp.abs(input - target), reduction)
+    return reduced(xp, xp.abs(input - target), reduction)
 
 
 @l1_loss.vjp("input")
 def _(xp, g, input, target, reduction):
-    return xp.sign(input - target) * _each(g, input, reduction)
+    return xp.sign(input - target) * per_element(g, input, reduction)
 
 
 @l1_loss.vjp("target")
 def _(xp, g, input, target, reduction):
-    return xp.sign(target - input) * _each(g, input, reduction)
+    return xp.sign(target - input) * per_element(g, input, reduction)
 
 
 @op(promote="float")
@@ -98,17 +99,17 @@ def huber_loss(xp, input, target, *, delta=1.0, reduction="mean"):
         raise OptionError(explain("huber_loss: delta has to be above 0", given=f"delta={delta}", do="use l1_loss"))
     d = xp.abs(input - target)
     near = xp.minimum(d, delta)
-    return _reduced(xp, near * (d - 0.5 * near), reduction)
+    return reduced(xp, near * (d - 0.5 * near), reduction)
 
 
 @huber_loss.vjp("input")
 def _(xp, g, input, target, delta, reduction):
-    return xp.maximum(xp.minimum(input - target, delta), -delta) * _each(g, input, reduction)
+    return xp.maximum(xp.minimum(input - target, delta), -delta) * per_element(g, input, reduction)
 
 
 @huber_loss.vjp("target")
 def _(xp, g, input, target, delta, reduction):
-    return xp.maximum(xp.minimum(target - input, delta), -delta) * _each(g, input, reduction)
+    return xp.maximum(xp.minimum(target - input, delta), -delta) * per_element(g, input, reduction)
 
 
 @op(promote="float")
@@ -134,17 +135,17 @@ def smooth_l1_loss(xp, input, target, *, beta=1.0, reduction="mean"):
     if beta > 0:
         near = xp.minimum(d, beta)
         d = near * (d - 0.5 * near) / beta
-    return _reduced(xp, d, reduction)
+    return reduced(xp, d, reduction)
 
 
 @smooth_l1_loss.vjp("input")
 def _(xp, g, input, target, beta, reduction):
-    return _smooth_sign(xp, input - target, beta) * _each(g, input, reduction)
+    return _smooth_sign(xp, input - target, beta) * per_element(g, input, reduction)
 
 
 @smooth_l1_loss.vjp("target")
 def _(xp, g, input, target, beta, reduction):
-    return _smooth_sign(xp, target - input, beta) * _each(g, input, reduction)
+    return _smooth_sign(xp, target - input, beta) * per_element(g, input, reduction)
 
 
 def _smooth_sign(xp, d, beta):
@@ -154,7 +155,7 @@ def _smooth_sign(xp, d, beta):
 # --- classes ---
 
 
-@op(promote="float", promoted=("input", "weight"))
+@op(wide=True, promote="float", promoted=("input", "weight"))
 def cross_entropy(xp, input, target, weight=None, *, ignore_index=-100, label_smoothing=0.0, reduction="mean"):
     """-log softmax(input)[target]; `torch.nn.functional.cross_entropy` with class indices.
 
@@ -190,7 +191,7 @@ def cross_entropy(xp, input, target, weight=None, *, ignore_index=-100, label_sm
             spread = xp.sum(weight) * total - xp.sum(input * column, axis=axis)
         loss = (1 - label_smoothing) * loss + label_smoothing / classes * spread
     loss = xp.where(ignored, 0, loss)
-    return xp.sum(loss) / xp.sum(each) if reduction == "mean" else _reduced(xp, loss, reduction)
+    return xp.sum(loss) / xp.sum(each) if reduction == "mean" else reduced(xp, loss, reduction)
 
 
 @cross_entropy.vjp("input")
@@ -210,7 +211,7 @@ def _(xp, g, input, target, weight, ignore_index, label_smoothing, reduction):
     return _add_at_target(xp, d, index, -hard, axis)
 
 
-@op(promote="float")
+@op(wide=True, promote="float")
 def cross_entropy_soft(xp, input, target, weight=None, *, label_smoothing=0.0, reduction="mean"):
     """-sum of target * log softmax(input) over classes; `torch.nn.functional.cross_entropy` with class probabilities.
 
@@ -230,13 +231,13 @@ def cross_entropy_soft(xp, input, target, weight=None, *, label_smoothing=0.0, r
         0.6931
     """
     check_same("cross_entropy_soft", input, target, do="use cross_entropy for class indices")
-    axis = _class_axis("cross_entropy_soft", input, weight)
+    axis = class_axis("cross_entropy_soft", input, weight)
     if not 0 <= label_smoothing <= 1:
         given = f"label_smoothing={label_smoothing}"
         raise OptionError(explain("cross_entropy_soft: label_smoothing is a share", expected="0 to 1", given=given))
     target = _weighted(xp, target, weight, axis, label_smoothing)
     loss = xp.sum(target * (xp.logsumexp(input, axis=axis, keepdims=True) - input), axis=axis)
-    return _reduced(xp, loss, reduction)
+    return reduced(xp, loss, reduction)
 
 
 @cross_entropy_soft.vjp("input")
@@ -254,7 +255,7 @@ def _(xp, g, input, weight, label_smoothing, reduction):
     return _weighted(xp, d, weight, axis, 0) * (1 - label_smoothing)
 
 
-@op(promote="float", promoted=("input", "weight"))
+@op(wide=True, promote="float", promoted=("input", "weight"))
 def nll_loss(xp, input, target, weight=None, *, ignore_index=-100, reduction="mean"):
     """-input[target]; `torch.nn.functional.nll_loss`.
 
@@ -273,7 +274,7 @@ def nll_loss(xp, input, target, weight=None, *, ignore_index=-100, reduction="me
     axis = check_classes("nll_loss", xp, input, target, weight)
     index, each, ignored = _weights(xp, input, target, weight, axis, ignore_index)
     loss = xp.where(ignored, 0, -_pick(xp, input, index, axis) * each)
-    return xp.sum(loss) / xp.sum(each) if reduction == "mean" else _reduced(xp, loss, reduction)
+    return xp.sum(loss) / xp.sum(each) if reduction == "mean" else reduced(xp, loss, reduction)
 
 
 @nll_loss.vjp("input")
@@ -328,7 +329,7 @@ def _each_row(xp, g, input, axis, reduction):
 # --- probabilities ---
 
 
-@op(promote="float")
+@op(wide=True, promote="float")
 def binary_cross_entropy(xp, input, target, weight=None, *, reduction="mean"):
     """-(target * log(input) + (1 - target) * log(1 - input)), logarithms being at least -100, as in PyTorch.
 
@@ -346,23 +347,23 @@ def binary_cross_entropy(xp, input, target, weight=None, *, reduction="mean"):
         100.0
     """
     check_same("binary_cross_entropy", input, target)
-    _check_weight("binary_cross_entropy", input, weight=weight)
+    check_weight("binary_cross_entropy", input, weight=weight)
     yes, no = _log_odds(xp, input)
     loss = (target - 1) * no - target * yes
-    return _reduced(xp, loss if weight is None else loss * weight, reduction)
+    return reduced(xp, loss if weight is None else loss * weight, reduction)
 
 
 @binary_cross_entropy.vjp("input")
 def _(xp, g, input, target, weight, reduction):
     # 1e-12 is PyTorch's, and keeps the gradient finite for probabilities of 0 and 1.
-    d = (input - target) / xp.maximum(input * (1 - input), 1e-12) * _each(g, input, reduction)
+    d = (input - target) / xp.maximum(input * (1 - input), 1e-12) * per_element(g, input, reduction)
     return d if weight is None else d * weight
 
 
 @binary_cross_entropy.vjp("target")
 def _(xp, g, input, weight, reduction):
     yes, no = _log_odds(xp, input)
-    d = (no - yes) * _each(g, input, reduction)
+    d = (no - yes) * per_element(g, input, reduction)
     return d if weight is None else d * weight
 
 
@@ -370,7 +371,7 @@ def _log_odds(xp, p):
     return xp.maximum(xp.log(p), -100), xp.maximum(xp.log1p(-p), -100)
 
 
-@op(promote="float")
+@op(wide=True, promote="float")
 def binary_cross_entropy_with_logits(xp, input, target, weight=None, pos_weight=None, *, reduction="mean"):
     """`binary_cross_entropy(sigmoid(input), target)`, exact for logits of any size.
 
@@ -389,12 +390,12 @@ def binary_cross_entropy_with_logits(xp, input, target, weight=None, pos_weight=
         1000.0
     """
     check_same("binary_cross_entropy_with_logits", input, target)
-    _check_weight("binary_cross_entropy_with_logits", input, weight=weight, pos_weight=pos_weight)
+    check_weight("binary_cross_entropy_with_logits", input, weight=weight, pos_weight=pos_weight)
     rest = _softplus_of_negative(xp, input)
     if pos_weight is not None:
         rest = rest * (target * (pos_weight - 1) + 1)
     loss = (1 - target) * input + rest
-    return _reduced(xp, loss if weight is None else loss * weight, reduction)
+    return reduced(xp, loss if weight is None else loss * weight, reduction)
 
 
 @binary_cross_entropy_with_logits.vjp("input")
@@ -405,14 +406,14 @@ def _(xp, g, input, target, weight, pos_weight, reduction):
     else:
         positive = target * pos_weight
         d = (positive + (1 - target)) * p - positive
-    d = d * _each(g, input, reduction)
+    d = d * per_element(g, input, reduction)
     return d if weight is None else d * weight
 
 
 @binary_cross_entropy_with_logits.vjp("target")
 def _(xp, g, input, weight, pos_weight, reduction):
     d = -input if pos_weight is None else _softplus_of_negative(xp, input) * (pos_weight - 1) - input
-    d = d * _each(g, input, reduction)
+    d = d * per_element(g, input, reduction)
     return d if weight is None else d * weight
 
 
@@ -421,7 +422,7 @@ def _softplus_of_negative(xp, x):
     return xp.log1p(xp.exp(-xp.abs(x))) - xp.minimum(x, 0)
 
 
-@op(promote="float")
+@op(wide=True, promote="float")
 def kl_div(xp, input, target, *, log_target=False, reduction="mean"):
     """target * (log(target) - input), 0 where target is 0; `torch.nn.functional.kl_div`.
 
@@ -444,12 +445,12 @@ def kl_div(xp, input, target, *, log_target=False, reduction="mean"):
         loss = xp.exp(target) * (target - input)
     else:
         loss = target * (xp.log(xp.where(xp.equal(target, 0), 1, target)) - input)
-    return xp.sum(loss) / input.shape[0] if reduction == "batchmean" else _reduced(xp, loss, reduction)
+    return xp.sum(loss) / input.shape[0] if reduction == "batchmean" else reduced(xp, loss, reduction)
 
 
 @kl_div.vjp("input")
 def _(xp, g, target, log_target, reduction):
-    return (xp.exp(target) if log_target else target) * -_each(g, target, reduction)
+    return (xp.exp(target) if log_target else target) * -per_element(g, target, reduction)
 
 
 @kl_div.vjp("target")
@@ -459,92 +460,4 @@ def _(xp, g, input, target, log_target, reduction):
     else:
         d = xp.log(xp.where(xp.equal(target, 0), 1, target)) - input + 1
         d = xp.where(xp.equal(target, 0), -input, d)
-    return d * _each(g, input, reduction)
-
-
-# --- shared ---
-
-
-def _reduced(xp, loss, reduction):
-    if reduction == "mean":
-        return xp.mean(loss)
-    if reduction == "sum":
-        return xp.sum(loss)
-    if reduction == "none":
-        return loss
-    expected = "'mean', 'sum' or 'none' (kl_div: also 'batchmean')"
-    raise OptionError(explain("unknown reduction of a loss", expected=expected, given=repr(reduction)))
-
-
-def _each(g, input, reduction):
-    """The cotangent of each element's loss, which broadcasts against input."""
-    if reduction == "mean":
-        return g / math.prod(input.shape)
-    return g / input.shape[0] if reduction == "batchmean" else g
-
-
-def check_same(name, input, target, do=None) -> None:
-    """Raises ShapeError unless prediction and target have one shape; kernels are to call it too."""
-    if tuple(input.shape) != tuple(target.shape):
-        raise ShapeError(
-            explain(
-                f"{name}: prediction and target have different shapes, and a loss does not broadcast",
-                expected=f"target {tuple(input.shape)}",
-                given=f"input {tuple(input.shape)}, target {tuple(target.shape)}",
-                do=do or "reshape one of them, such as target.reshape(input.shape) or input.squeeze(-1)",
-            )
-        )
-
-
-def check_classes(name, xp, input, target, weight) -> int:
-    """The axis of the classes; raises ShapeError or DTypeError unless target holds one class index for each row."""
-    if xp.dtype(target).kind not in ("int", "uint"):
-        raise DTypeError(
-            explain(
-                f"{name} takes class indices",
-                expected="an integer target",
-                given=f"input {tuple(input.shape)}, target {tuple(target.shape)} {xp.dtype(target).name}",
-                do="pass integers, or use cross_entropy_soft for probabilities",
-            )
-        )
-    axis = _class_axis(name, input, weight)
-    expected = (*input.shape[:axis], *input.shape[axis + 1 :])
-    if tuple(target.shape) != expected:
-        raise ShapeError(
-            explain(
-                f"{name}: the target does not have one class index for each row of the prediction",
-                expected=f"target {expected}, that is input without its axis {axis} of classes",
-                given=f"input {tuple(input.shape)}, target {tuple(target.shape)}",
-                do="move the classes to axis 1, or flatten both: input.reshape(-1, C) and target.reshape(-1)",
-            )
-        )
-    return axis
-
-
-def _class_axis(name, input, weight) -> int:
-    axis = 1 if input.ndim > 1 else 0
-    if input.ndim == 0 or (weight is not None and tuple(weight.shape) != (input.shape[axis],)):
-        raise ShapeError(
-            explain(
-                f"{name}: one weight for each class",
-                expected="input (N, C, ...) or (C,), weight (C,)",
-                given=f"input {tuple(input.shape)}" + ("" if weight is None else f", weight {tuple(weight.shape)}"),
-            )
-        )
-    return axis
-
-
-def _check_weight(name, input, **weights) -> None:
-    """A weight may be smaller than the prediction, as its definition says; it never makes the loss larger."""
-    for key, weight in weights.items():
-        if weight is None:
-            continue
-        shape, full = tuple(weight.shape), tuple(input.shape)
-        if len(shape) > len(full) or any(w not in (1, n) for w, n in zip(shape[::-1], full[::-1], strict=False)):
-            raise ShapeError(
-                explain(
-                    f"{name}: {key} does not broadcast to the prediction",
-                    expected=f"a shape that broadcasts to {full}",
-                    given=f"input {full}, {key} {shape}",
-                )
-            )
+    return d * per_element(g, input, reduction)

@@ -1,4 +1,4 @@
-"""Normalization: over the batch, over trailing axes, over groups of channels.
+"""Normalization: over the batch, over trailing axes, over groups of channels. Half precision is computed in float32.
 
 The vjps return the cotangents of x, weight and bias together, as they share their sums; those of a weight or bias that
 is None are not used. `batch_norm` alone returns its statistics too, as the running ones are made of them; the others
@@ -15,7 +15,7 @@ from .op import op
 __all__ = ["batch_norm", "batch_norm_inference", "group_norm", "layer_norm", "rms_norm"]
 
 
-@op(promote="float", outputs=("out", "mean", "var"), differentiable=1)
+@op(wide=True, promote="float", outputs=("out", "mean", "var"), differentiable=1)
 def batch_norm(xp, x, weight=None, bias=None, *, eps=1e-5):
     """(x - mean) / sqrt(var + eps) * weight + bias with the batch's statistics; PyTorch's `batch_norm(training=True)`.
 
@@ -24,7 +24,8 @@ def batch_norm(xp, x, weight=None, bias=None, *, eps=1e-5):
         weight, bias: (C,) or None.
 
     Returns:
-        The result like x; the mean (C,) and the biased variance (C,) over all other axes, which carry no gradient.
+        The result like x; the mean (C,) and the biased variance (C,) over all other axes, which carry no gradient. Of
+        float16 and bfloat16 these two are float32.
 
     Example:
         >>> import numpy as np
@@ -55,7 +56,7 @@ def _(xp, g, x, weight, mean, var, eps):
     return inner * _channels(xp, rstd if weight is None else rstd * weight, x.ndim), d_weight, d_bias
 
 
-@op(promote="float")
+@op(wide=True, promote="float")
 def batch_norm_inference(xp, x, mean, var, weight=None, bias=None, *, eps=1e-5):
     """(x - mean) / sqrt(var + eps) * weight + bias with given statistics; PyTorch's `batch_norm(training=False)`.
 
@@ -105,7 +106,7 @@ def _(xp, g):
     return xp.sum(g, axis=(0, *range(2, g.ndim)))
 
 
-@op(promote="float")
+@op(wide=True, promote="float")
 def layer_norm(xp, x, weight=None, bias=None, *, ndim=1, eps=1e-5):
     """(x - mean) / sqrt(var + eps) * weight + bias over the last `ndim` axes; `torch.nn.functional.layer_norm`.
 
@@ -140,7 +141,7 @@ def _(xp, g, x, weight, ndim, eps):
     return inner * rstd, d_weight, d_bias
 
 
-@op(promote="float")
+@op(wide=True, promote="float")
 def rms_norm(xp, x, weight=None, *, ndim=1, eps=1e-6):
     """x / sqrt(mean(x**2) + eps) * weight over the last `ndim` axes; `torch.nn.functional.rms_norm` with a given eps.
 
@@ -173,7 +174,7 @@ def _(xp, g, x, weight, ndim, eps):
     return (g - normed * xp.mean(product, axis=axes, keepdims=True)) * rstd, d_weight
 
 
-@op(promote="float")
+@op(wide=True, promote="float")
 def group_norm(xp, x, weight=None, bias=None, *, groups, eps=1e-5):
     """Each sample's channels normalized in `groups` groups of neighbours; `torch.nn.functional.group_norm`.
 

@@ -29,7 +29,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from ..dtypes import default_dtype, result_type
+from ..dtypes import bfloat16, default_dtype, float16, float32, result_type
+from ..dtypes import dtype as to_dtype
 from ..errors import DTypeError, GradientError, explain
 
 REGISTRY: dict[str, Op] = {}  # every op by its name; vjps are in VJPS
@@ -90,6 +91,42 @@ class _Table(dict):
     def __missing__(self, t: type) -> Callable:
         self[t] = call = self._make(t)
         return call
+
+
+# --- float16 and bfloat16 ---
+
+
+class _Half(dict):
+    """An engine's dtype -> whether it is float16 or bfloat16."""
+
+    def __missing__(self, native: Any) -> bool:
+        self[native] = found = to_dtype(native) in (float16, bfloat16)
+        return found
+
+
+HALF = _Half()
+
+
+def _widened(body: Callable, rounds: int) -> Callable:
+    """The body of a `wide` op: of float16 and bfloat16 it is run in float32. Other dtypes pay for one look at it."""
+
+    @functools.wraps(body)
+    def forward(xp, *values, **attrs):
+        if HALF[values[0].dtype]:
+            return in_float32(xp, functools.partial(body, xp), *values, rounds=rounds, **attrs)
+        return body(xp, *values, **attrs)
+
+    return forward
+
+
+def in_float32(xp, fn, *values, rounds=1, **attrs):
+    """fn of float16 or bfloat16 operands, computed in float32; its first `rounds` results are rounded to that dtype."""
+    d = xp.dtype(values[0])
+    wide = [xp.astype(v, dtype=float32) if hasattr(v, "dtype") and xp.dtype(v) is d else v for v in values]
+    out = fn(*wide, **attrs)
+    if not isinstance(out, tuple):
+        return xp.astype(out, dtype=d)
+    return tuple(xp.astype(o, dtype=d) if i < rounds else o for i, o in enumerate(out))
 
 
 class Vjp:
@@ -170,12 +207,14 @@ class Op:
 
     Attributes:
         name: Unique in the registry.
-        forward: The body, `forward(xp, *values, **attributes)`; its source is what is printed.
+        forward: The body, `forward(xp, *values, **attributes)`.
+        body: The same without what `wide` adds; its source is what is printed.
         args: Names of the array arguments; the last may be variadic.
         attrs: Names of the static attributes, with their defaults in `defaults`.
         promote: None: operands are used as they are; "same": PyTorch's promotion; "float": and integers become floats.
         promoted: Indices of the arguments that take part in promotion.
         broadcasts: Operands broadcast; the tape sums each cotangent to its operand's shape.
+        wide: float16 and bfloat16 are computed in float32; `forward` does so around `body`, the function as it was written.
         outputs: Names of the results; ("*results",) for a number that varies. The first `differentiable` ones carry a gradient.
         multiple: The op returns a tuple.
         put: For an op whose result is a view in PyTorch: `put(xp, base, value, **attributes)`, the base with the viewed
@@ -197,8 +236,12 @@ class Op:
         outputs: tuple[str, ...] = ("out",),
         differentiable: int = 1,
         put: Callable | None = None,
+        wide: bool = False,
+        rounds: int | None = None,
     ):
-        self.name, self.forward, self.args, self.attrs = name, forward, args, attrs
+        self.name, self.body, self.args, self.attrs = name, forward, args, attrs
+        self.wide, self.rounds = wide, differentiable if rounds is None else rounds
+        self.forward = _widened(forward, self.rounds) if wide else forward
         self.defaults = defaults or {}
         self.variadic, self.promote, self.broadcasts = variadic, promote, broadcasts
         self.promoted = frozenset(range(64) if promoted is None else (args.index(a) for a in promoted))
@@ -258,6 +301,8 @@ class Op:
             tuple(s[0] for s in statics),
             variadic=any(kind == "rest" for kind, _ in values),
             outputs=tuple(f"d_{n}" for n in names),
+            wide=self.wide,
+            rounds=len(names),
         )
         VJPS[vjp.name] = vjp
         covers = tuple(self.args.index(n) for n in names)
@@ -276,6 +321,7 @@ def op(
     outputs: tuple[str, ...] = ("out",),
     differentiable: int | bool = 1,
     put: Callable | None = None,
+    wide: bool = False,
 ) -> Any:
     """Makes an op of a function over `xp`; see the module's docstring and `Op` for the options.
 
@@ -295,6 +341,7 @@ def op(
             outputs=outputs,
             differentiable=differentiable,
             put=put,
+            wide=wide,
         )
     signature = inspect.signature(fn)
     parameters = list(signature.parameters.values())[1:]
@@ -311,6 +358,7 @@ def op(
         outputs=outputs,
         differentiable=int(differentiable),
         put=put,
+        wide=wide,
     )
     if record.name in REGISTRY:
         raise ValueError(f"op {record.name} is defined twice")
@@ -387,12 +435,15 @@ def dispatch(record: Op, *args: Any, **attrs: Any) -> Any:
         if kind is not None and (best is None or kind.rank > best[0].rank):
             best = (kind, type(a))
     if best is None:
-        bad = next((type(a) for a in args if type(a) not in SCALARS and a is not None), type(args[0]))
-        raise not_an_array(record.name, bad)
+        bad = next((a for a in args if type(a) not in SCALARS and a is not None), args[0])
+        raise not_an_array(record.name, type(bad), bad)
     return record.entry[best[1]](*args, **attrs)
 
 
-def not_an_array(name: str, t: type) -> DTypeError:
+def not_an_array(name: str, t: type, value: Any = None) -> DTypeError:
+    """The error for what is no array; a value that stands for one, to come, raises what it has to say itself."""
+    if hasattr(t, "__no_array_yet__"):
+        value.__no_array_yet__()
     return DTypeError(
         explain(
             f"{name} got a value that is not an array",

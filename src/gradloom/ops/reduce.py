@@ -61,7 +61,7 @@ def _(xp, g, x_shape, axis):
     return xp.broadcast_to(xp.reshape(share, shape=kept_shape(x_shape, axis)), shape=x_shape)
 
 
-@op
+@op(wide=True)
 def prod(xp, x, *, axis=None, keepdims=False):
     """The product of the elements; the gradient is right at zeros too."""
     return xp.prod(x, axis=axis, keepdims=keepdims)
@@ -139,7 +139,7 @@ def _(xp, g, x, out, axis):
     return xp.reshape(g, shape=kept) * xp.exp(x - xp.reshape(out, shape=kept))
 
 
-@op(promote="float")
+@op(wide=True, promote="float")
 def var(xp, x, *, axis=None, correction=1, keepdims=False):
     """The sum of squared differences from the mean over `n - correction`; NaN or infinite where that is 0 or less."""
     d = x - xp.mean(x, axis=axis, keepdims=True)
@@ -153,7 +153,7 @@ def _(xp, g, x, axis, correction):
     return xp.reshape(share, shape=kept_shape(x.shape, axis)) * d
 
 
-@op(promote="float")
+@op(wide=True, promote="float")
 def norm(xp, x, *, ord=2, axis=None, keepdims=False):
     """The vector norm `sum(|x| ** ord) ** (1 / ord)`, as `torch.linalg.vector_norm`; the gradient at 0 is 0.
 
@@ -270,7 +270,7 @@ def _(xp, g, axis):
     return xp.flip(xp.cumsum(xp.flip(g, axis=axis), axis=axis), axis=axis)
 
 
-@op
+@op(wide=True)
 def cumprod(xp, x, *, axis):
     """The products of the elements up to each one along an axis; the gradient is right at zeros too."""
     return xp.cumprod(x, axis=axis)
@@ -280,6 +280,8 @@ def cumprod(xp, x, *, axis):
 def _(xp, g, x, axis):
     # With b the products before each element, dx_i = b_i s_i, where s_i = g_i + x_(i+1) s_(i+1). The recurrence is
     # solved by doubling: after k rounds s covers 2**k terms, a is the product that leads on. Nothing is divided.
+    if not x.shape[axis]:
+        return g
     last = x.ndim - 1
     order = list(range(x.ndim))
     order[axis], order[last] = last, order[axis]
@@ -314,7 +316,7 @@ def argsort(xp, x, *, axis=-1, descending=False):
     return xp.argsort(x, axis=axis, descending=descending)
 
 
-@op(promote="float")
+@op(wide=True, promote="float")
 def softmax(xp, x, *, axis=-1):
     """`exp(x)` scaled to sum 1 along an axis, without overflow."""
     e = xp.exp(x - xp.amax(x, axis=axis, keepdims=True))
@@ -327,7 +329,7 @@ def _(xp, g, out, axis):
     return weighted - out * xp.sum(weighted, axis=axis, keepdims=True)
 
 
-@op(promote="float")
+@op(wide=True, promote="float")
 def log_softmax(xp, x, *, axis=-1):
     """The logarithm of `softmax`, exact where that is close to 0 or 1."""
     shifted = x - xp.amax(x, axis=axis, keepdims=True)

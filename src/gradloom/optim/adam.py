@@ -20,9 +20,13 @@ class Adam(Optimizer):
         amsgrad: Divide by the largest running mean of squares so far.
         maximize: Ascend.
         decoupled_weight_decay: AdamW's decay.
-        fused: True demands the engine's fused kernel, False forbids it. Default: used where there is one.
+        foreach: True updates the parameters of a group together by the printed rule, False one by one; either way without a fused
+            kernel. Default: together, by the engine's fused kernel where there is one.
+        fused: True demands that kernel (with foreach=False for one parameter at a time), False forbids it.
 
     Raises:
+        OptionError: fused=True, and the engine of a parameter has no fused kernel of the rule.
+        RuntimeError: fused=True and foreach=True.
         ValueError: An option out of range.
 
     Example:

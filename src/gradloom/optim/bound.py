@@ -2,162 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+from collections import Counter
 from collections.abc import Callable, Iterable
 from operator import is_
 from typing import Any, ClassVar
 
 import numpy as np
 
-from .. import ops
 from ..backends.base import backend_of, default_backend, get_backend
 from ..errors import OptionError, explain
 from ..graph.graph import PLACE, Value
+from ..graph.slots import Retrace
 from ..tensor.grad_mode import enable_grad
-from ..tensor.storage import STRUCTURE, bump
+from ..tensor.storage import STRUCTURE
 from ..tensor.tape import Raw
 from ..tensor.tensor import Tensor
+from .block import Block, engine_of, zeros
 from .rules import Rule
-
-
-class Block:
-    """Parameters of a group that are updated together: of one dtype and engine, after the same number of updates.
-
-    Attributes:
-        state: {name: list of arrays, one a parameter}. In a flat block (NumPy) each list holds one array for all parameters,
-            and `whole` holds one of the parameters themselves: their arrays are views into it.
-    """
-
-    def __init__(self, rule: Rule, group: dict, params: list[Tensor], step: int, state: dict[str, list], flat: bool):
-        self.rule, self.group, self.params, self.step, self.state = rule, group, params, step, state
-        self.whole: list = []
-        self.views: list = []
-        self.gradient: Any = None
-        if flat:
-            self.flatten()
-
-    # --- flat blocks
-
-    def flatten(self) -> None:
-        """Moves the parameters and the state into one array each."""
-        arrays = [p._array for p in self.params]
-        self.whole[:] = [np.concatenate([np.ravel(a) for a in arrays])]  # in place: compiled steps hold the list
-        if not self.views:
-            self.state = {k: [np.concatenate([np.ravel(a) for a in column])] for k, column in self.state.items()}
-        self.rebind()
-        self.gradient = np.empty_like(self.whole[0])
-
-    def rebind(self) -> None:
-        """Makes the parameters' arrays views of `whole`."""
-        self.views = []
-        start = 0
-        for p in self.params:
-            end = start + p.numel()
-            view = self.whole[0][start:end].reshape(p._array.shape)
-            self.views.append(view)
-            p._array = view
-            if p._cell is not None:
-                p._cell.array = view
-            start = end
-
-    def parts(self, name: str) -> list:
-        """A state's arrays, one a parameter."""
-        if not self.whole:
-            return list(self.state[name])
-        parts, start = [], 0
-        for p in self.params:
-            end = start + p.numel()
-            parts.append(self.state[name][0][start:end].reshape(p._array.shape).copy())
-            start = end
-        return parts
-
-    # --- updates
-
-    def names(self, flags: dict) -> tuple:
-        """Names of the state arrays; makes those that a changed option asks for."""
-        names = self.rule.state(flags)
-        for name in names:
-            if name not in self.state:
-                likes = self.whole or [p._array for p in self.params]
-                self.state[name] = [backend_zeros(a) for a in likes]
-        return names
-
-    def update(self, flags: dict) -> None:
-        """One update of the parameters by their gradients."""
-        if PLACE.graph is not None:
-            self.trace(flags)
-            return
-        names = self.names(flags)
-        scalars = self.rule.scalars(self.group, self.step + 1)
-        grads = [p._grad._array for p in self.params]
-        if self.whole:
-            if not all(map(is_, (p._array for p in self.params), self.views)):
-                self.flatten()  # a parameter was given another array
-            np.concatenate([g.ravel() for g in grads], out=self.gradient)
-            new = self.rule.run([self.whole, [self.gradient], *(self.state[n] for n in names)], scalars, flags)
-            np.copyto(self.whole[0], new[0][0])
-        else:
-            new = self.rule.run(
-                [[p._array for p in self.params], grads, *(self.state[n] for n in names)], scalars, flags
-            )
-            for p, array in zip(self.params, new[0], strict=True):
-                p._array = array
-        for name, column in zip(names, new[1:], strict=True):
-            self.state[name][:] = column
-        for p in self.params:
-            if p._cell is None:
-                p._version += 1
-            else:
-                bump(p)
-        self.step += 1
-
-    def trace(self, flags: dict) -> None:
-        """The same on traced values."""
-        names = self.names(flags)
-        ahead = PLACE.count(self)
-        dtype = self.params[0].dtype
-        scalars = PLACE.host_scalars(
-            lambda: self.rule.scalars(self.group, self.step + ahead + 1), self.rule.scalar_names, dtype
-        )
-        states = [PLACE.state(self.state[n], n) and self.state[n] for n in names]
-        grads = [p.grad._array for p in self.params]  # type: ignore[union-attr]
-        with PLACE.within("update"):
-            if self.whole:
-                (whole,) = PLACE.state(self.whole, "params")
-                PLACE.parts(whole, [p._array for p in self.params])
-                gradient = ops.flat(*grads)
-                new = self.rule.run([list(self.whole), [gradient], *states], tuple(scalars), flags)
-                self.whole[:] = new[0]
-                start = 0
-                for p in self.params:
-                    end = start + p.numel()
-                    p._array = ops.reshape(ops.getitem(new[0][0], key=(slice(start, end),)), shape=tuple(p.shape))
-                    PLACE.follow(p)
-                    start = end
-            else:
-                new = self.rule.run([[p._array for p in self.params], grads, *states], tuple(scalars), flags)
-                for p, value in zip(self.params, new[0], strict=True):
-                    p._array = value
-                    if p._cell is not None:
-                        bump(p)
-        for name, column in zip(names, new[1:], strict=True):
-            self.state[name][:] = column
-        group, rule = self.group, self.rule
-        PLACE.check(lambda: rule.flags(group) == flags)
-        if self.whole:
-            PLACE.check(self.ready)
-        PLACE.after(self.advance)
-
-    def advance(self) -> None:
-        """After a run of a compiled step, which has updated the arrays."""
-        self.step += 1
-        if self.whole and (not self.views or self.views[0].base is not self.whole[0]):
-            self.rebind()
-
-    def ready(self) -> bool:
-        """Whether the parameters' arrays are still views of `whole`; if not, they are moved there."""
-        if self.whole and not all(map(is_, (p._array for p in self.params), self.views)):
-            self.flatten()
-        return True
 
 
 class Optimizer:
@@ -177,7 +39,8 @@ class Optimizer:
             )
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
-        self._blocks: dict[int, tuple[list[Tensor], list[Block]]] = {}
+        self._blocks: dict[int, list[Block]] = {}  # by id of the group
+        self._last: dict[int, tuple[Any, list[Tensor], list[Block]]] = {}  # what `_of` found last
         self._rest: dict[Tensor, tuple[int, dict[str, Any]]] = {}  # state of parameters that are in no block now
         groups = list(params)
         if not groups:
@@ -219,6 +82,10 @@ class Optimizer:
         known = {id(p) for g in self.param_groups for p in g["params"]}
         if any(id(p) in known for p in group["params"]):
             raise ValueError("some parameters appear in more than one parameter group")
+        if group.get("fused"):
+            if group.get("foreach"):
+                raise RuntimeError("`fused` and `foreach` cannot be `True` together.")  # PyTorch's text
+            self._demand_kernel(group)
         self.param_groups.append(group)
         STRUCTURE.version += 1
 
@@ -231,7 +98,7 @@ class Optimizer:
                         p._grad = None
                         STRUCTURE.version += 1
                 elif p.grad is not None:
-                    p.grad = Raw.wrap(backend_zeros(p.grad._array))
+                    p.grad = Raw.wrap(zeros(p.grad._array))
 
     def step(self, closure: Callable | None = None) -> Any:
         """One update of all parameters that have a gradient.
@@ -246,51 +113,113 @@ class Optimizer:
         for group in self.param_groups:
             params = [p for p in group["params"] if p._grad is not None and p.grad is not None]
             if params:
-                flags = self.rule.flags(group)
+                rule, flags = self._code(group)
                 for block in self._of(group, params):
-                    block.update(flags)
+                    if PLACE.graph is None:
+                        block.update(rule, flags)
+                    else:
+                        block.trace(rule, flags)
+                if PLACE.graph is not None:
+                    PLACE.check(functools.partial(self._goes_on, group, (rule, flags), default_backend().fast))
         return loss
+
+    def _code(self, group: dict) -> tuple[Rule, dict]:
+        """The rule and the flags that a group's options ask for. PyTorch, too, has the kernel only where `foreach` is not given."""
+        fused, foreach = group.get("fused"), group.get("foreach")
+        rule = self.rule if fused or (fused is None and foreach is None) else self.rule.plain
+        return rule, rule.flags(group)
 
     # --- blocks
 
+    def _blocks_of(self, group: dict) -> list[Block]:
+        return self._blocks.setdefault(id(group), [])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copy and pickle: blocks go by what is in memory, their state does not."""
+        rest = {p: s for blocks in self._blocks.values() for block in blocks for p, s in block.rest().items()}
+        return {**vars(self), "_blocks": {}, "_last": {}, "_rest": {**self._rest, **rest}}
+
+    def _goes_on(self, group: dict, code: tuple, kernels: dict) -> bool:
+        """Whether the options still ask for what a compiled step was made with, and have not come to demand a kernel that is missing."""
+        return self._code(group) == code and (not group.get("fused") or self.rule.name in kernels)
+
     def _of(self, group: dict, params: list[Tensor]) -> list[Block]:
-        """The blocks of a group; made anew when other parameters have gradients."""
-        found = self._blocks.get(id(group))
-        if found is not None and len(found[0]) == len(params) and all(map(is_, found[0], params)):
-            return found[1]
-        self._dissolve(group)
+        """The blocks of the parameters that have gradients."""
+        options = (group.get("fused"), group.get("foreach"))
+        known, before, blocks = self._last.get(id(group), (None, [], []))
+        same = known == options and len(before) == len(params) and all(map(is_, before, params))
+        if same and (PLACE.graph is not None or all(b.fits(group) for b in blocks)):
+            return blocks
+        found = self._cover(group, params, part=True)
+        self._last[id(group)] = (options, params, found)
+        return found
+
+    def _cover(self, group: dict, params: list[Tensor], part: bool) -> list[Block]:
+        """The blocks of these parameters; makes those that are missing.
+
+        Blocks are made, and parted, but not joined: what alternates (two losses, layers that are frozen for a while) soon has blocks that
+        stay, so that compiled steps, which hold their lists, stay valid.
+
+        Args:
+            part: Blocks of which only some parameters are among these are parted.
+
+        Raises:
+            Retrace: That has to be done, and in a trace it cannot be: blocks are made of arrays.
+        """
+        tracing = PLACE.graph is not None
+        wanted, blocks = set(map(id, params)), self._blocks_of(group)
+        touched = [b for b in blocks if wanted & b.ids]
+        broken = [b for b in touched if (part and b.ids - wanted) or not (tracing or b.fits(group))]
+        kept = set().union(*(b.ids for b in touched if b not in broken))
+        missing = [p for p in params if id(p) not in kept]
+        if missing:
+            if tracing:
+                PLACE.count(self)  # raises in the body of a loop, where no optimizer runs
+                raise Retrace(lambda: self._of(group, params))
+            others = [p for b in broken for p in b.params if id(p) not in wanted]
+            for block in broken:
+                self._rest.update(block.rest())
+                self._drop(group, block)
+            blocks += self._make(group, missing) + self._make(group, others)
+            STRUCTURE.version += 1
+        touched = [b for b in blocks if wanted & b.ids]
+        if group.get("fused") and not tracing:
+            self._demand_kernel(group)
+        return touched
+
+    def _make(self, group: dict, params: list[Tensor]) -> list[Block]:
+        """New blocks of parameters that are in none."""
+        cells = Counter(id(p._cell) for p in params if p._cell is not None)
         parts: dict[Any, list[Tensor]] = {}
         for p in params:
-            array = p._array
-            key = (
-                self._rest[p][0] if p in self._rest else 0,
-                p.dtype,
-                None if type(array) is Value else backend_of(array).name,
-            )
+            # One by one where asked for, and where an update is seen by another parameter.
+            alone = group.get("foreach") is False or p._base is not None or cells[id(p._cell)] > 1
+            key = (self._rest.get(p, (0,))[0], p.dtype, engine_of(p._array), id(p) if alone else None)
             parts.setdefault(key, []).append(p)
-        blocks = []
-        for (step, _, engine), members in parts.items():
-            if group.get("fused") and engine is not None and self.rule.name not in get_backend(engine).fast:
-                raise OptionError(
-                    explain(
-                        f"{type(self).__name__}: fused=True, and {engine} has no fused kernel of it",
-                        do="leave fused out",
-                    )
-                )
-            names = dict.fromkeys(n for p in members if p in self._rest for n in self._rest[p][1])
-            state = {n: [self._rest[p][1][n] for p in members] for n in names}
+        made = []
+        for (step, _, (backend, _), _), members in parts.items():
+            state = columns(members, self._rest)
             for p in members:
                 self._rest.pop(p, None)
-            blocks.append(Block(self.rule, group, members, step, state, flat=engine == "numpy"))
-        self._blocks[id(group)] = (params, blocks)
-        return blocks
+            flat = backend.name == "numpy" and members[0]._base is None
+            made.append(Block(group, members, step, state, flat))
+        return made
 
-    def _dissolve(self, group: dict) -> None:
-        """Takes the state of a group out of its blocks."""
-        for block in self._blocks.pop(id(group), ([], []))[1]:
-            columns = {name: block.parts(name) for name in block.state}
-            for i, p in enumerate(block.params):
-                self._rest[p] = (block.step, {name: column[i] for name, column in columns.items()})
+    def _drop(self, group: dict, block: Block) -> None:
+        block.clear()
+        self._blocks_of(group).remove(block)
+        self._last.pop(id(group), None)
+        STRUCTURE.version += 1
+
+    def _demand_kernel(self, group: dict) -> None:
+        """Raises OptionError where an engine of the group's parameters has no fused kernel."""
+        for name in sorted({backend_of(p._array).name for p in group["params"] if type(p._array) is not Value}):
+            if self.rule.name not in get_backend(name).fast:
+                raise OptionError(
+                    explain(
+                        f"{type(self).__name__}: fused=True, and {name} has no fused kernel of it", do="leave fused out"
+                    )
+                )
 
     @property
     def state(self) -> dict[Tensor, dict[str, Any]]:
@@ -298,10 +227,8 @@ class Optimizer:
         result = {}
         for group in self.param_groups:
             found: dict[Tensor, tuple[int, dict]] = dict(self._rest)
-            for block in self._blocks.get(id(group), ([], []))[1]:
-                columns = {name: block.parts(name) for name in block.state}
-                for i, p in enumerate(block.params):
-                    found[p] = (block.step, {name: column[i] for name, column in columns.items()})
+            for block in self._blocks_of(group):
+                found.update(block.rest())
             for p in group["params"]:
                 if p in found and found[p][0]:
                     step, arrays = found[p]
@@ -339,13 +266,20 @@ class Optimizer:
         }
         rest: dict[Tensor, tuple[int, dict[str, Any]]] = {}
         for number, s in state_dict["state"].items():
-            p = by_number[int(number)]
-            backend = type_backend(p)
+            p = by_number.get(int(number))
+            if p is None:
+                raise ValueError(
+                    explain(
+                        f"the loaded state dict has a state of parameter {number}, which is in none of its groups",
+                        expected=f"numbers among {sorted(by_number)}",
+                    )
+                )
             arrays = {}
             for name, value in s.items():
                 if name == "step" or value is None:
                     continue
-                array = backend.from_numpy(np.array(value.detach() if isinstance(value, Tensor) else value), p.dtype)
+                given = value._array if isinstance(value, Tensor) else value
+                array = bring(p, given)
                 if tuple(array.shape) != tuple(p.shape):
                     raise ValueError(
                         explain(
@@ -354,12 +288,21 @@ class Optimizer:
                             given=list(array.shape),
                         )
                     )
-                arrays[name] = backend.copy(array)
+                arrays[name] = backend_of(array).copy(array) if array is given else array
             rest[p] = (int(float(s.get("step", 1))), arrays)
         for a, b in zip(groups, self.param_groups, strict=True):
             b.update({k: v for k, v in a.items() if k != "params"})
-            self._blocks.pop(id(b), None)
+            self._last.pop(id(b), None)
         self._rest = rest
+        for group in self.param_groups:
+            for block in list(self._blocks_of(group)):
+                if len({rest.get(p, (0,))[0] for p in block.params}) > 1:
+                    self._drop(group, block)  # updates that were equal no longer are
+                    continue
+                # Into the lists that there are: a compiled step goes on with them.
+                block.load(rest.get(block.params[0], (0,))[0], columns(block.params, rest))
+                for p in block.params:
+                    rest.pop(p, None)
         STRUCTURE.version += 1
 
     # --- what gradloom.jit asks
@@ -373,34 +316,44 @@ class Optimizer:
         """Makes the state before a trace, so that it is an input from the first run on."""
         for group in self.param_groups:
             params = [p for p in group["params"] if p._node is not None]
-            if params:
-                known = self._blocks.get(id(group))
-                if known is None or not {id(p) for p in known[0]} <= {id(p) for p in params}:
-                    self._of(group, params)
-                flags = self.rule.flags(group)
-                for block in self._blocks[id(group)][1]:
-                    block.names(flags)
-                    block.ready()
+            self._cover(group, params, part=False)
+            rule, flags = self._code(group)
+            for block in self._blocks_of(group):
+                block.names(rule, flags)
+                block.ready()
 
     def __jit_key__(self) -> tuple:
         return tuple(
             (
                 id(group),
-                tuple(sorted(self.rule.flags(group).items(), key=str)),
-                tuple(id(b) for b in self._blocks.get(id(group), ([], []))[1]),
+                rule.name,
+                tuple(sorted(flags.items(), key=str)),
+                tuple(b.number for b in self._blocks_of(group)),
             )
             for group in self.param_groups
+            for rule, flags in (self._code(group),)
         )
 
 
-def backend_zeros(array: Any) -> Any:
-    return ops.zeros_like.op.kernels[type(array)](array)
+def columns(params: list[Tensor], rest: dict) -> dict[str, list]:
+    """{name: the state's arrays of that name, one a parameter; None where a parameter has none}."""
+    names = dict.fromkeys(n for p in params if p in rest for n in rest[p][1])
+    states = [rest[p][1] if p in rest else {} for p in params]
+    return {n: [bring(p, s[n]) if n in s else None for p, s in zip(params, states, strict=True)] for n in names}
 
 
-def type_backend(p: Tensor) -> Any:
-    name = backend_of(p._array).name
-    default = default_backend()
-    return default if default.name == name else get_backend(name)
+def bring(p: Tensor, value: Any) -> Any:
+    """A state as an array of the parameter's engine and dtype, on its device: itself, if it is one, else a copy."""
+    like = p._array
+    if type(value) is type(like) and value.dtype == like.dtype:
+        return value
+    backend = backend_of(like)
+    home, device = backend(dtype=p.dtype), backend.device_of(like)
+    if home.device != device:
+        home = backend(dtype=p.dtype, device=device)
+    with home.context():
+        array = backend_of(value).to_numpy(value) if hasattr(value, "shape") else np.asarray(value)
+        return home.copy(home.from_numpy(array, p.dtype))
 
 
 def check_options(name: str, **checks: tuple[bool, str]) -> None:

@@ -11,10 +11,12 @@ import numpy as np
 
 from .. import ops
 from ..backends.base import Backend, backend_of, get_backend
-from ..dtypes import DType, bool_, int64, promote
+from ..backends.conversion import as_native
+from ..backends.making import sizes as sizes
+from ..dtypes import DType
 from ..dtypes import dtype as to_dtype
-from ..errors import BackendError, DTypeError, IndexOutOfRangeError, ShapeError, explain
-from ..ops.op import SCALARS, kind_of
+from ..errors import BackendError, IndexOutOfRangeError, ShapeError, explain
+from ..ops.op import kind_of
 from . import tape
 
 
@@ -98,147 +100,9 @@ def as_array(data: Any, dtype: Any = None, backend: Any = None, copy: bool = Tru
         data = data._array
         if backend is None and kind_of(type(data)).rank == 0:  # type: ignore[union-attr]
             backend = backend_of(data).name
-    chosen = engine(backend, device)
-    wanted = None if dtype is None else to_dtype(dtype)
-    t = type(data)
-    if isinstance(data, (np.ndarray, np.generic)):
-        return _from_numpy(np.asarray(data), wanted, chosen, copy)
-    if t is not list and t is not tuple:
-        kind = kind_of(t)
-        if kind is not None:
-            return _from_engine(data, kind, wanted, chosen, copy, device)
-    return _from_numpy(*_from_python(data, wanted, chosen), chosen, False)
-
-
-def _from_numpy(array: np.ndarray, wanted: DType | None, chosen: Backend, copy: bool) -> Any:
-    try:
-        own = to_dtype(array.dtype)
-    except DTypeError:
-        raise DTypeError(
-            explain(
-                "can't convert an array of this dtype to a Tensor",
-                expected="bool, uint8, int8, int16, int32, int64, float16, bfloat16, float32 or float64",
-                given=f"numpy.ndarray of {array.dtype}",
-                do="convert it first: array.astype('int64') or array.astype('float32')",
-            )
-        ) from None
-    if wanted is not None and wanted is not own:
-        if chosen.name == "numpy":
-            return array.astype(chosen.native_dtype(wanted))
-        if (
-            own.itemsize == 8 and own.kind == "float"
-        ):  # an engine without float64 is to see the array in the dtype it is to have
-            array, own, copy = array.astype(np.float32 if wanted.kind == "float" else "int64"), wanted, False
-    native = array.copy() if copy or not array.flags.c_contiguous else array
-    return chosen.from_numpy(native, wanted or own)
-
-
-def _from_engine(array: Any, kind: Any, wanted: DType | None, chosen: Backend, copy: bool, device: Any) -> Any:
-    if kind.rank > 0:  # a traced value stays one
-        return array if wanted is None or kind.dtype(array) is wanted else ops.astype(array, dtype=wanted)
-    own = backend_of(array)
-    if own is type(chosen) and device is None:
-        if wanted is not None and kind.dtype(array) is not wanted:
-            return own.xp.astype(array, dtype=wanted)
-        return own.copy(array) if copy else array
-    try:
-        moved = chosen.from_dlpack(array)
-        if backend_of(moved).dtype_of(moved) is not kind.dtype(array):
-            raise TypeError("dtype changed")
-        if copy:
-            moved = type(chosen).copy(moved)
-    except (
-        TypeError,
-        ValueError,
-        RuntimeError,
-        BufferError,
-        AttributeError,
-    ):  # no DLPack for this pair, dtype or device
-        return _from_numpy(own.to_numpy(array), wanted, chosen, copy)
-    if wanted is not None and wanted is not kind.dtype(moved):
-        moved = type(chosen).xp.astype(moved, dtype=wanted)
-    return moved
-
-
-def _from_python(data: Any, wanted: DType | None, chosen: Backend) -> tuple[np.ndarray, DType]:
-    """A NumPy array of Python numbers, and its gradloom dtype."""
-    leaves: list[Any] = []
-    shape = _walk(data, leaves, 0)
-    found = wanted or _common_dtype(leaves, chosen)
-    if found.kind == "bool":
-        leaves = [bool(v) for v in leaves]
-    elif found.kind != "float":
-        leaves = [int(v) for v in leaves]
-    host = np.float64 if found.name == "bfloat16" else np.dtype(found.name)  # bfloat16 is the engine's affair
-    try:
-        array = np.array(leaves, dtype=host).reshape(shape)
-    except OverflowError as error:
-        raise DTypeError(
-            explain(f"value cannot be converted to type {found.name} without overflow", given=error)
-        ) from None
-    return (array.astype(np.float32) if found.name == "bfloat16" else array), found
-
-
-def _walk(data: Any, leaves: list[Any], depth: int) -> tuple[int, ...]:
-    """Collects the numbers of a nested sequence and gives its shape."""
-    if isinstance(data, (list, tuple, range)):
-        if SCALARS.issuperset(map(type, data)):  # the innermost level, fast
-            leaves.extend(data)
-            return (len(data),)
-        shapes = []
-        for item in data:
-            shapes.append(_walk(item, leaves, depth + 1))
-            if shapes[-1] != shapes[0]:
-                a, b = shapes[0], shapes[-1]
-                level = next((i for i, (m, n) in enumerate(zip(a, b, strict=False)) if m != n), min(len(a), len(b)))
-                want = a[level] if level < len(a) else "a number"
-                got = b[level] if level < len(b) else "a number"
-                raise ShapeError(
-                    explain(
-                        f"expected sequence of length {want} at dim {depth + 1 + level} (got {got})",
-                        expected="nested sequences of equal lengths",
-                        do="pad the short ones, or keep a list of Tensors",
-                    )
-                )
-        return (len(data), *shapes[0]) if shapes else (0,)
-    if isinstance(data, (np.ndarray, np.generic)):
-        leaves.extend(np.asarray(data).reshape(-1))
-        return data.shape
-    if isinstance(data, (bool, int, float)):
-        leaves.append(data)
-        return ()
-    if isinstance(data, tape.Tensor) or kind_of(type(data)) is not None:
-        array = data._array if isinstance(data, tape.Tensor) else data
-        concrete = getattr(array, "concrete", None)
-        if concrete is not None:
-            concrete("tensor() of a list of Tensors; use stack()")
-        host = backend_of(array).to_numpy(array)
-        leaves.extend(host.reshape(-1))
-        return host.shape
-    if hasattr(data, "__array__"):
-        return _walk(np.asarray(data), leaves, depth)
-    raise DTypeError(
-        explain(
-            f"could not infer the dtype of {type(data).__name__}",
-            expected="numbers, nested sequences of numbers, NumPy arrays, arrays of an engine, Tensors",
-            given=f"{data!r:.80}",
-        )
+    return as_native(
+        data, None if dtype is None else to_dtype(dtype), engine(backend, device), copy, device is not None
     )
-
-
-def _common_dtype(leaves: list[Any], chosen: Backend) -> DType:
-    """PyTorch's choice for a list: Python numbers by kind, others by their own dtype, promoted."""
-    if not leaves:
-        return chosen.dtype
-    return functools.reduce(
-        promote, [_leaf_dtype(v, chosen) for v in {type(v): v for v in leaves}.values()]
-    )  # one of each type
-
-
-def _leaf_dtype(value: Any, chosen: Backend) -> DType:
-    if isinstance(value, np.generic):
-        return to_dtype(value.dtype)
-    return bool_ if isinstance(value, bool) else int64 if isinstance(value, int) else chosen.dtype
 
 
 # ------------------------------------------------------------------------------------------------- axes and sizes
@@ -282,16 +146,6 @@ def axes(dim: Any, ndim: int) -> int | tuple[int, ...] | None:
         return several if several and ndim else None
     found = axis(dim, ndim)
     return found if ndim else None
-
-
-def sizes(shape: tuple) -> tuple[int, ...]:
-    """Sizes given as `f(2, 3)` or `f((2, 3))`, as a tuple of ints."""
-    if len(shape) == 1 and not hasattr(shape[0], "__index__"):
-        shape = shape[0]
-    try:
-        return tuple(operator.index(n) for n in shape)
-    except TypeError:
-        raise TypeError(f"a size is made of ints, not {shape!r}") from None
 
 
 def infer(shape: tuple[int, ...], total: int) -> tuple[int, ...]:

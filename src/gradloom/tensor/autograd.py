@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from .. import ops
-from ..errors import GradientError, ShapeError, explain
+from ..errors import GradientError, OptionError, ShapeError, explain
 from ..graph.graph import PLACE
+from ..ops.op import kind_of
 from . import tape
-from .backprop import Recorded, run
+from .backprop import Recorded, leading_to, run
 from .grad_mode import MODE
 from .storage import STRUCTURE
 from .tape import Leaf, Raw
@@ -49,7 +51,7 @@ def backward(
         for node, g in found.values():
             leaf = type(node) is Leaf
             t = node.tensor() if leaf else next((t for t in inputs or () if t._node is node), None)
-            if t is not None:
+            if t is not None and t._node is node:  # else it does not require a gradient any more
                 _accumulate(t, g, create_graph)
                 if leaf and node.after:
                     for hook in list(node.after.values()):
@@ -90,6 +92,9 @@ def grad(
     Returns:
         One gradient for each input.
 
+    Raises:
+        GradientError: An input that no output depends on; no history; a second pass; a saved Tensor changed in place.
+
     Example:
         >>> import gradloom as gl
         >>> x = gl.tensor(2.0, requires_grad=True)
@@ -105,26 +110,39 @@ def grad(
     nodes = [_node(t, "grad") for t in inputs]
     if allow_unused is None:
         allow_unused = materialize_grads
+    elif materialize_grads and not allow_unused:
+        raise OptionError(
+            "Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False."
+        )
+    wanted = {id(n): n for n in nodes}
+    useful = leading_to([n for n, _ in roots], wanted)
+    for i, node in enumerate(nodes):
+        if id(node) not in useful and not allow_unused:
+            raise _unused(i)
     before = MODE.enabled
     MODE.enabled = create_graph
     try:
         retain = create_graph if retain_graph is None else retain_graph
-        found = run(roots, Recorded if create_graph else Raw, retain, {id(n): n for n in nodes})
+        found = run(roots, Recorded if create_graph else Raw, retain, wanted, useful=useful)
     finally:
         MODE.enabled = before
     result = []
-    for t, node in zip(inputs, nodes, strict=True):
+    for i, (t, node) in enumerate(zip(inputs, nodes, strict=True)):
         if id(node) in found:
             g = found[id(node)][1]
             result.append(g if create_graph else Raw.wrap(g))
         elif allow_unused:
             result.append(ops.zeros_like(t) if materialize_grads else None)
         else:
-            raise GradientError(
-                "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if this is the "
-                "desired behavior."
-            )
+            raise _unused(i)
     return tuple(result)
+
+
+def _unused(i: int) -> GradientError:
+    return GradientError(
+        f"The differentiated Tensor at index {i} appears to not have been used in the graph. Set allow_unused=True if this is the "
+        "desired behavior."
+    )
 
 
 def _node(t: Any, what: str) -> Any:
@@ -137,12 +155,13 @@ def _node(t: Any, what: str) -> Any:
 
 def _roots(tensors: Any, cotangents: Any, recorded: bool) -> list:
     """[(node, cotangent)] of the Tensors that a pass starts from."""
-    Tensor = tape.Tensor
-    if isinstance(tensors, Tensor) and (cotangents is None or isinstance(cotangents, Tensor)):
-        return [_root(0, tensors, cotangents, recorded)]
-    tensors = [tensors] if isinstance(tensors, Tensor) else list(tensors)
-    if cotangents is None or isinstance(cotangents, Tensor):
-        cotangents = [cotangents] * (1 if cotangents is not None else len(tensors))
+    tensors = [tensors] if isinstance(tensors, tape.Tensor) else list(tensors)
+    if cotangents is None:
+        cotangents = [None] * len(tensors)
+    elif kind_of(type(cotangents)) is not None or not isinstance(cotangents, Iterable):
+        cotangents = [cotangents]
+    else:
+        cotangents = list(cotangents)
     if len(cotangents) != len(tensors):
         raise GradientError(f"got {len(tensors)} tensors and {len(cotangents)} gradients")
     return [_root(i, t, g, recorded) for i, (t, g) in enumerate(zip(tensors, cotangents, strict=True))]
@@ -166,10 +185,14 @@ def _root(i: int, t: Any, g: Any, recorded: bool) -> tuple:
             )
         g = ops.ones_like.op.kernels[type(x)](x)
         return node, Raw.wrap(g) if recorded else g
+    if kind_of(type(g)) is None:
+        raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
     if not isinstance(g, tape.Tensor):
-        g = tape._operand(g)
+        g = Raw.wrap(g)
     if tuple(g.shape) != tuple(x.shape):
         raise ShapeError(
             f"Mismatch in shape: grad_output[{i}] has a shape of {list(g.shape)} and output[{i}] has a shape of {list(x.shape)}."
         )
+    if g.dtype is not t.dtype:
+        g = ops.astype(g, dtype=t.dtype)
     return node, g if recorded else g._array

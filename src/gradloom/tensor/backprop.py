@@ -15,13 +15,22 @@ from typing import Any
 
 from .. import ops
 from ..dtypes import dtype as as_dtype
-from ..errors import GradientError
+from ..errors import DTypeError, GradientError, ShapeError
 from ..ops.op import SCALARS, Plan, Vjp
 from . import tape
-from .tape import CHANGED, HOOKS, RESULTS, Leaf, Raw, _new
+from .tape import CHANGED, HOOKS, RESULTS, RETAIN, Leaf, Raw, _new
+
+AGAIN = (
+    "Trying to backward through the graph a second time (or directly access saved tensors after they have already been "
+    "freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify "
+    "retain_graph=True if you need to backward through the graph a second time or if you need to access saved tensors "
+    "after calling backward."
+)
 
 
-def run(roots: list, how: Any, retain: bool, wanted: dict | None = None, stop: bool = False) -> dict:
+def run(
+    roots: list, how: Any, retain: bool, wanted: dict | None = None, stop: bool = False, useful: dict | None = None
+) -> dict:
     """Runs backward from `roots`, [(node, cotangent)].
 
     Args:
@@ -29,11 +38,13 @@ def run(roots: list, how: Any, retain: bool, wanted: dict | None = None, stop: b
         retain: Keep the saved values for another pass.
         wanted: {id of a node or leaf: it} whose cotangents are asked for; then only what leads to them is run.
         stop: The pass ends there: neither what made them nor their hooks are run.
+        useful: `leading_to(...)`, where it is known.
 
     Returns:
         {id of a leaf (or wanted node): (it, cotangent)}.
     """
-    useful = None if wanted is None else _leading_to([n for n, _ in roots], wanted, stop)
+    if wanted is not None and useful is None:
+        useful = leading_to([n for n, _ in roots], wanted, stop)
     pending: dict[int, Any] = {}  # number of a node -> its cotangent so far
     queue: list[tuple[int, Any]] = []
     found: dict[int, Any] = {}
@@ -80,7 +91,9 @@ def run(roots: list, how: Any, retain: bool, wanted: dict | None = None, stop: b
             if number not in pending:
                 pending[number] = {}
                 heappush(queue, (-number, node.node))
-            pending[number][node.index] = g
+            gathered = pending[number]
+            k = node.index
+            gathered[k] = how.add(gathered[k], g) if k in gathered else g  # a saved result is another `Output`
             contributions = ()
     if hooked:
         for key, (leaf, g) in found.items():
@@ -90,14 +103,30 @@ def run(roots: list, how: Any, retain: bool, wanted: dict | None = None, stop: b
 
 
 def _hooked(hooks: dict, g: Any, how: Any) -> Any:
+    last = hooks.get(RETAIN)
     for hook in list(hooks.values()):
-        new = hook(how.wrap(g))
-        if new is not None:
-            g = how.unwrap(new)
+        if hook is last:
+            continue
+        given = how.wrap(g)
+        new = hook(given)
+        if new is None:
+            continue
+        name = getattr(hook, "__name__", type(hook).__name__)
+        if not isinstance(new, tape.Tensor):
+            raise TypeError(f"expected a Tensor, but hook '{name}' returned '{type(new).__name__}'")
+        if new.shape != given.shape:
+            raise ShapeError(
+                f"hook '{name}' has changed the size of value (was {list(given.shape)} got {list(new.shape)})"
+            )
+        if new.dtype is not given.dtype:
+            raise DTypeError(f"hook '{name}' has changed the type of value (was {given.dtype} got {new.dtype})")
+        g = how.unwrap(new)
+    if last is not None:
+        last(how.wrap(g))
     return g
 
 
-def _leading_to(roots: list, wanted: dict, stop: bool) -> dict[int, bool]:
+def leading_to(roots: list, wanted: dict, stop: bool = False) -> dict[int, bool]:
     """{id of each node on a path from a root to a wanted one: whether its own parents are needed}. Iterative."""
     useful: dict[int, bool] = {}
     seen = set()
@@ -183,12 +212,7 @@ def _summed(plan: Plan, statics: Any, i: int, g: Any, how: Any) -> Any:
 def _check(plan: Plan, saves: Any, saved: list) -> None:
     """Raises unless the saved operands (those at `saves`; None: any that have a version) and the result are what they were."""
     if not saved:
-        raise GradientError(
-            "Trying to backward through the graph a second time (or directly access saved tensors after they have already been "
-            "freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify "
-            "retain_graph=True if you need to backward through the graph a second time or if you need to access saved tensors "
-            "after calling backward."
-        )
+        raise GradientError(AGAIN)
     operands, versions, out = saved
     if saves is None:
         saves = [i for i, t in enumerate(operands) if t is not None and type(t) not in SCALARS]
@@ -208,15 +232,16 @@ def _check(plan: Plan, saves: Any, saved: list) -> None:
 
 
 def _all_results(node: tuple, results: dict) -> tuple:
-    """The cotangents of all differentiable results; zeros for those that nothing depends on."""
+    """The cotangents of all differentiable results; zeros (None, if it wants none) for those that nothing depends on."""
     some = next(iter(results.values()))
     array = some._array if isinstance(some, tape.Tensor) else some
     zeros = ops.zeros.op.kernels[type(array)]
     full = []
-    for k, (shape, dtype) in enumerate(node[3][RESULTS]):
-        if k in results:
-            full.append(results[k])
+    for k, spec in enumerate(node[3][RESULTS]):
+        if k in results or spec is None:
+            full.append(results.get(k))
         else:
+            shape, dtype = spec
             z = zeros(shape=shape, dtype=as_dtype(dtype), like=array)
             full.append(z if some is array else Raw.wrap(z))
     return tuple(full)
@@ -271,7 +296,8 @@ def _single(plan: Plan, vjp: Vjp) -> Callable:
     values = _values(plan, vjp)
 
     def step(g, node):
-        lead = g[0] if type(g) is tuple else g  # several results have several cotangents
+        # Several results have several cotangents.
+        lead = next(c for c in g if c is not None) if type(g) is tuple else g
         return kernels[type(lead)](g, *values(node), **{k: read(node) for k, read in keywords})
 
     return step
@@ -305,6 +331,8 @@ def _static(plan: Plan, kind: str, what: Any) -> Callable:
     if kind == "attr":
         default = plan.op.defaults.get(what)
         return lambda node: node[3].get(what, default)
+    if kind == "node":  # of a `Function`
+        return lambda node: node
     if kind == "shapes":
         return lambda node: tuple(tuple(s[0]) for s in node[4][what:])
     saved = plan.has(what)

@@ -5,21 +5,23 @@ Random numbers come from `gradloom.random`'s portable streams: the same on every
 
 from __future__ import annotations
 
-import math
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .. import ops, random
 from ..backends.base import backend_of
+from ..backends.conversion import HOOKS
+from ..backends.making import default_generator, drawn, host, range_of, sizes, spaced
 from ..dtypes import DType, float32, float64, int64
 from ..dtypes import dtype as to_dtype
 from ..errors import DTypeError, OptionError, TraceError, explain, user_frame
 from ..graph.graph import PLACE
 from ..ops.op import kind_of
 from . import tape
-from .arrays import as_array, backend_name, engine, sizes, wrap
+from .arrays import as_array, backend_name, engine, wrap
 
 __all__ = [
     "tensor", "as_tensor", "from_numpy", "zeros", "ones", "full", "empty", "eye", "arange", "linspace",
@@ -29,8 +31,13 @@ __all__ = [
 ]  # fmt: skip
 
 Generator = random.Generator
-#: The generator of every draw that is given none.
-default_generator = Generator(0)
+
+
+def _host_input(next_draw: Callable[[], np.ndarray], shape: tuple, found: DType, kind: str) -> Any:
+    return None if PLACE.graph is None else PLACE.host_input(next_draw, shape, found, kind)
+
+
+HOOKS["host_input"] = _host_input
 
 
 def tensor(
@@ -151,26 +158,9 @@ def arange(
         >>> gl.arange(3), gl.arange(0.0, 1.0, 0.5)
         (tensor([0, 1, 2]), tensor([0.0000, 0.5000]))
     """
-    start, end = (0, start) if end is None else (start, end)
-    start, end, step = (v.item() if hasattr(v, "item") else v for v in (start, end, step))
-    if dtype is not None and to_dtype(dtype).kind in ("int", "uint"):  # as PyTorch: before anything is computed
-        start, end, step = int(start), int(end), int(step)
-    if not step:
-        raise OptionError(explain("arange: step must be nonzero", given=f"step={step}"))
-    if (end - start) * step < 0:
-        raise OptionError(
-            explain(
-                "arange: upper bound and lower bound inconsistent with step sign",
-                given=f"start={start}, end={end}, step={step}",
-            )
-        )
-    if dtype is None and not any(isinstance(v, float) for v in (start, end, step)):
-        dtype = int64
-    # On the host and in float64: engines differ in the last bits, and even in the number of elements.
-    count = math.ceil((end - start) / step)
+    values, dtype = range_of(start, end, step, dtype)
     chosen, found = _target(dtype, device, backend)
-    values = start + np.arange(count) * step
-    return _made(chosen.from_numpy(_host(values, found), found), requires_grad)
+    return _made(chosen.from_numpy(host(values, found), found), requires_grad)
 
 
 def linspace(
@@ -184,13 +174,8 @@ def linspace(
     backend: Any = None,
 ) -> Any:
     """`steps` numbers from start to end, both included, evenly spaced."""
-    if steps < 0:
-        raise OptionError(explain("number of steps must be non-negative", given=f"steps={steps}"))
     chosen, found = _target(dtype, device, backend)
-    first, last = float(start), float(end)
-    if found.kind in ("int", "uint"):  # as PyTorch: before anything is computed
-        first, last = float(int(first)), float(int(last))
-    return _made(chosen.from_numpy(_host(np.linspace(first, last, steps), found), found), requires_grad)
+    return _made(chosen.from_numpy(host(spaced(start, end, steps, found), found), found), requires_grad)
 
 
 def zeros_like(
@@ -283,19 +268,6 @@ def draw(kind: str, generator: Generator | None, *args: Any, **options: Any) -> 
             )
         )
     return getattr(random, kind)((generator or default_generator).next_key(kind), *args, **options)
-
-
-def drawn(
-    kind: str, generator: Generator | None, shape: tuple, found: DType, chosen: Any, *args: Any, **options: Any
-) -> Any:
-    """An array of the next draw. In a function that is being compiled it is an input, drawn anew on the host at each run."""
-
-    def next_draw() -> np.ndarray:
-        return draw(kind, generator, *args, **options)
-
-    if PLACE.graph is not None:
-        return PLACE.host_input(next_draw, shape, found, kind)
-    return chosen.from_numpy(_host(next_draw(), found), found)
 
 
 def rand(
@@ -437,11 +409,6 @@ def _target(dtype: Any, device: Any, backend: Any) -> tuple:
     found = chosen.dtype if dtype is None else to_dtype(dtype)
     chosen.native_dtype(found)  # raises where the engine has none
     return chosen, found
-
-
-def _host(values: np.ndarray, found: Any) -> np.ndarray:
-    """Values computed in float64 or int64, in the NumPy dtype nearest to the one wanted."""
-    return values.astype(np.float32 if found.name == "bfloat16" else found.name)
 
 
 def _constant(name: str, shape: tuple, dtype, device, requires_grad, backend, **more: Any) -> Any:

@@ -33,6 +33,7 @@ def gradcheck(
 
     Raises:
         GradientError: A gradient differs; the message says which and by how much.
+        ValueError: No input requires a gradient.
 
     Example:
         >>> import gradloom as gl
@@ -45,9 +46,9 @@ def gradcheck(
     if not checked:
         raise ValueError("gradcheck expects at least one input that requires a gradient")
     results = _tuple(func(*inputs))
-    for k, out in enumerate(results):
-        if out._node is None:
-            continue
+    recorded = [k for k, out in enumerate(results) if out._node is not None]
+    # Where no result has a gradient, it should be zero: the function may have left the tape by mistake.
+    for k in recorded or [k for k, out in enumerate(results) if out.is_floating_point()]:
         for i in checked:
             analytic = _analytic(func, inputs, i, k)
             numeric = _numeric(func, inputs, i, k, eps)
@@ -99,6 +100,8 @@ def _tuple(result: Any) -> tuple:
 def _analytic(func: Callable, inputs: tuple, i: int, k: int) -> np.ndarray:
     """(elements of input i, elements of output k)."""
     out = _tuple(func(*inputs))[k]
+    if out._node is None:
+        return np.zeros((inputs[i].numel(), out.numel()))
     columns = []
     for j in range(out.numel()):
         unit = np.zeros(out.numel())

@@ -87,11 +87,11 @@ class Methods(Shaping, Selecting, InPlace):
 
     def add(self, other: Any, *, alpha: float = 1) -> Any:
         """`self + alpha * other`."""
-        return ops.add(self, other if alpha == 1 else ops.multiply(other, alpha))
+        return ops.add(self, other if alpha == 1 else other * alpha)
 
     def sub(self, other: Any, *, alpha: float = 1) -> Any:
         """`self - alpha * other`."""
-        return ops.subtract(self, other if alpha == 1 else ops.multiply(other, alpha))
+        return ops.subtract(self, other if alpha == 1 else other * alpha)
 
     subtract = sub
 

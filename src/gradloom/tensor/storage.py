@@ -18,8 +18,9 @@ from typing import Any
 from .. import ops
 from ..errors import GradientError, TraceError, explain, user_frame
 from ..graph.graph import PLACE, Body, Value
+from .arrays import as_array
 from .grad_mode import MODE
-from .tape import Leaf, spoil
+from .tape import RETAIN, Leaf, Raw, hooks_of, retain, spoil
 
 
 class Structure:
@@ -87,16 +88,38 @@ def make_view(base: Any, view: Any, op: Any, attrs: dict) -> None:
 
 def share(t: Any, alias: Any) -> Any:
     """Makes `alias`, a new Tensor, a detached alias of t. It keeps no part of t's graph alive."""
-    alias._node = None
-    if t._base is not None:
-        op, attrs, _ = t._lens
-        base = share(t._base, object.__new__(type(alias)))
-        alias._array = t._array
-        alias._base, alias._lens = base, (op, attrs, False)
-    else:
-        alias._array = t._array
-    (t._cell or Cell(t)).add(alias)
+    chain = [t]
+    while chain[-1]._base is not None:
+        chain.append(chain[-1]._base)
+    cell = t._cell or Cell(t)
+    before: Any = None
+    for original in reversed(chain):  # the alias of a view is a view of the alias of its base
+        made = alias if original is t else object.__new__(type(alias))
+        made._array, made._node = original._array, None
+        if before is not None:
+            op, attrs, _ = original._lens
+            made._base, made._lens = before, (op, attrs, True)
+        cell.add(made)
+        before = made
     return alias
+
+
+def copied(t: Any, made: Any, memo: dict) -> Any:
+    """Makes `made`, a new Tensor, a detached copy of t. Copies with one memo share memory where their originals do."""
+    cell = t._cell
+    if cell is None:
+        made._array, made._node = as_array(t, copy=True), None
+        return made
+    root = memo.get(id(cell))
+    if root is None:
+        root = memo[id(cell)] = Raw.wrap(as_array(Raw.wrap(cell.array), copy=True))
+    chain = []
+    while t._base is not None:
+        chain.append(t._lens)
+        t = t._base
+    for op, attrs, _ in reversed(chain):
+        root = op.entry[type(root)](root, **attrs)
+    return share(root, made)
 
 
 def refresh(t: Any) -> None:
@@ -111,7 +134,19 @@ def refresh(t: Any) -> None:
         fresh = op.entry[type(t._base)](t._base, **attrs)
     finally:
         MODE.enabled = before
-    t._array, t._node = fresh._array, fresh._node
+    t._array = fresh._array
+    if type(t._node) is not Leaf:  # a view that was made a leaf stays one
+        moved(t, fresh._node)
+
+
+def moved(t: Any, node: Any) -> None:
+    """Gives t another history; `retain_grad` goes with it."""
+    if t._retains and t._node is not None:
+        hooks_of(t._node).pop(RETAIN, None)
+        t._node = node
+        retain(t)
+    else:
+        t._node = node
 
 
 def assign(t: Any, value: Any) -> Any:
@@ -120,6 +155,36 @@ def assign(t: Any, value: Any) -> Any:
     Raises:
         GradientError: t is a leaf that requires a gradient, or a view of one, and gradients are recorded.
     """
+    _check_body(t)
+    if MODE.enabled:
+        check_in_place(t)
+        if value._node is not None and not t.dtype.is_floating_point:
+            raise GradientError(f"a result that requires grad can't be stored in place in a Tensor of {t.dtype}")
+    root = t
+    while root._base is not None:
+        op, attrs, recorded = root._lens
+        root = root._base
+        if MODE.enabled and not recorded and (value._node is not None or root._node is not None):
+            raise GradientError(
+                "A view was created in no_grad mode and is being modified inplace with grad mode enabled. Make the view and the "
+                "change both inside of the no_grad block, or both outside."
+            )
+        _check_body(root)
+        value = op.put(ops.xp, root, value, **attrs)
+    spoil(root._node)
+    root._array = value._array
+    if MODE.enabled:
+        moved(root, value._node)
+    if root._cell is None:
+        root._version += 1
+    else:
+        root._cell.array = root._array
+        root._cell.changed(root)  # the views are read from the new elements
+    return t
+
+
+def _check_body(t: Any) -> None:
+    """Raises if t is from outside of the body of a loop or branch that is being traced."""
     graph = PLACE.graph
     if isinstance(graph, Body) and not (type(t._array) is Value and t._array.graph is graph):
         raise TraceError(
@@ -129,25 +194,6 @@ def assign(t: Any, value: Any) -> Any:
                 do="return the new value from the body (as a part of the carry)",
             )
         )
-    if MODE.enabled:
-        check_in_place(t)
-        if value._node is not None and not t.dtype.is_floating_point:
-            raise GradientError(f"a result that requires grad can't be stored in place in a Tensor of {t.dtype}")
-    if t._base is not None:
-        op, attrs, _ = t._lens
-        base = t._base
-        assign(base, op.put(ops.xp, base, value, **attrs))
-        return t
-    spoil(t._node)
-    t._array = value._array
-    if MODE.enabled:
-        t._node = value._node
-    if t._cell is None:
-        t._version += 1
-    else:
-        t._cell.array = t._array
-        t._cell.changed(t)  # the views are read from the new elements
-    return t
 
 
 def check_in_place(t: Any) -> None:

@@ -21,14 +21,19 @@ def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def strides_of(t: Any) -> tuple[int, ...]:
     """The strides, in elements, that the Tensor has in PyTorch."""
+    chain = []
+    while t._base is not None and t._strides is None:
+        chain.append(t)
+        t = t._base
     shape = tuple(t._array.shape)
-    if t._base is None:
-        return contiguous_strides(shape)
-    base, (op, attrs, _) = t._base, t._lens
-    before, steps = tuple(base._array.shape), strides_of(base)
-    rule = _RULES.get(op.name)
-    found = rule(before, steps, shape, attrs) if rule else None
-    return contiguous_strides(shape) if found is None else found
+    steps = contiguous_strides(shape) if t._base is None else t._strides
+    for view in reversed(chain):
+        op, attrs, _ = view._lens
+        before, shape = shape, tuple(view._array.shape)
+        rule = _RULES.get(op.name)
+        found = rule(before, steps, shape, attrs) if rule else None
+        steps = view._strides = contiguous_strides(shape) if found is None else found
+    return steps
 
 
 def is_contiguous(shape: tuple[int, ...], steps: tuple[int, ...]) -> bool:

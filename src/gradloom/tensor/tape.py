@@ -40,6 +40,7 @@ Tensor: Any = None  # the class; tensor.py sets it (a Tensor's methods need the 
 make_view: Callable = None  # type: ignore[assignment]  # of storage.py, set likewise
 
 HOOKS = "*hooks"  # in a node's attrs: {handle: function} on the cotangent of its result
+RETAIN = "*retain"  # among the hooks: what keeps the cotangent for `retain_grad`, the last to be called
 RESULTS = ""  # in a node's attrs: [(shape, dtype)] of several differentiable results
 
 
@@ -490,6 +491,21 @@ def hooks_of(node: Any) -> dict:
     if node.hooks is None:
         node.hooks = {}
     return node.hooks
+
+
+def retain(t: Any) -> None:
+    """Makes backward passes keep the gradient of a computed Tensor; done again when it is changed in place."""
+    t._retains = t._node is not None
+    if t._node is None:
+        return
+    ref = weakref.ref(t)
+
+    def keep(g: Any) -> None:
+        t = ref()
+        if t is not None:
+            t._grad = g if t._grad is None else t._grad + g
+
+    hooks_of(t._node)[RETAIN] = keep
 
 
 def adopt_tensors(*classes: type) -> None:

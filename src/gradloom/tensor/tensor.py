@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import math
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -20,7 +20,7 @@ from .autograd import backward as run_backward
 from .formatting import format_tensor
 from .indexing import indexing, put_value
 from .methods import Methods
-from .storage import STRUCTURE, assign, make_view, share
+from .storage import STRUCTURE, assign, copied, make_view, share
 from .tape import Leaf
 
 _new = object.__new__
@@ -65,8 +65,11 @@ class Tensor(Methods):
     _cell: Any = None
     _base: Any = None
     _lens: Any = None
+    _strides: Any = None  # of a view, once asked for
     _version: int = 0
     _grad: Any = None
+    _retains: bool = False  # retain_grad() was called
+    _leaf: Any = None  # while no gradient is required: the Leaf with its hooks, from when one was
     _name: str | None = None
 
     __array_ufunc__ = None  # ndarray + Tensor asks the Tensor
@@ -177,7 +180,10 @@ class Tensor(Methods):
             )
         if requires_grad and self.dtype.kind != "float":
             raise GradientError(f"only Tensors of floating point dtype can require gradients; this one is {self.dtype}")
-        self._node = Leaf(self) if requires_grad else None
+        if requires_grad:
+            self._node, self._leaf = self._leaf or Leaf(self), None
+        else:
+            self._node, self._leaf = None, self._node
         STRUCTURE.version += 1
         return self
 
@@ -202,6 +208,8 @@ class Tensor(Methods):
         if value is not None:
             if not isinstance(value, Tensor):
                 raise TypeError(f"assigned grad expected to be a Tensor or None but got {type(value).__name__}")
+            if value is self:
+                raise GradientError("can't assign Variable as its own grad")
             if value.shape != self.shape:
                 raise ShapeError(
                     f"assigned grad has data of a different size: the Tensor has {list(self.shape)}, the gradient {list(value.shape)}"
@@ -267,24 +275,27 @@ class Tensor(Methods):
         """Makes `backward` keep the gradient of this computed Tensor in `grad`."""
         if self._node is None:
             raise GradientError("can't retain_grad on Tensor that has requires_grad=False")
-        if type(self._node) is Leaf:
-            return
-        ref = weakref.ref(self)
+        if type(self._node) is not Leaf and not self._retains:
+            tape.retain(self)
 
-        def keep(g: Tensor) -> None:
-            t = ref()
-            if t is not None:
-                t._grad = g if t._grad is None else t._grad + g
-
-        self.register_hook(keep)
+    @property
+    def retains_grad(self) -> bool:
+        """Whether `retain_grad` was called on this computed Tensor."""
+        return self._retains
 
     def detach(self) -> Tensor:
         """A Tensor over the same memory without history; changes in place are seen by both."""
         return share(self, _new(Tensor))
 
     def detach_(self) -> Tensor:
-        """Drops this Tensor's history."""
-        self._node = None
+        """Drops this Tensor's history.
+
+        Raises:
+            GradientError: It is a view, whose history is that of its base.
+        """
+        if self._base is not None and self._node is not None:
+            raise GradientError("Can't detach views in-place. Use detach() instead.")
+        self._node, self._retains = None, False
         return self
 
     @property
@@ -297,11 +308,28 @@ class Tensor(Methods):
         if not isinstance(value, Tensor):
             raise TypeError(f"data must be a Tensor, not {type(value).__name__}")
         node = self._node
-        self._cell = self._base = self._lens = None  # other aliases keep the old memory, as in PyTorch
+        self._cell = self._base = self._lens = self._strides = None  # other aliases keep the old memory, as in PyTorch
         share(value, self)
         self._node = node
         self._version += 1
         STRUCTURE.version += 1
+
+    def __copy__(self) -> Tensor:
+        made = share(self, _new(type(self)))
+        made.__dict__.update(_users(self))
+        return made.requires_grad_() if self._node is not None else made
+
+    def __deepcopy__(self, memo: dict) -> Tensor:
+        if not self.is_leaf:
+            raise GradientError(
+                "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol: detach() it, or clone() it."
+            )
+        made = memo[id(self)] = copied(self, _new(type(self)), memo)
+        made.__dict__.update(copy.deepcopy(_users(self), memo))
+        if self._node is not None:
+            made._node = Leaf(made)
+        made._grad, made._name = copy.deepcopy(self.grad, memo), self._name
+        return made
 
     # --------------------------------------------------------------------------------------------- out to Python
 
@@ -450,6 +478,11 @@ class Handle:
 
     def __exit__(self, *_: Any) -> None:
         self.remove()
+
+
+def _users(t: Tensor) -> dict[str, Any]:
+    """The attributes that users, or a subclass, gave a Tensor."""
+    return {k: v for k, v in vars(t).items() if not k.startswith("_")}
 
 
 def _concrete(t: Tensor, what: str) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,15 @@ from . import autograd
 from .grad_mode import enable_grad
 from .tape import Leaf, Raw
 from .tensor import Tensor
+
+
+class _Depth(threading.local):
+    """How many of these functions this thread is inside of."""
+
+    value = 0
+
+
+_DEPTH = _Depth()
 
 
 def value_and_grad(fn: Callable, argnums: int | tuple[int, ...] = 0, has_aux: bool = False) -> Callable:
@@ -53,7 +63,18 @@ def value_and_grad(fn: Callable, argnums: int | tuple[int, ...] = 0, has_aux: bo
             leaves += tensors
             new[i] = tree.unflatten(treedef, tensors)
         with enable_grad():
-            value = fn(*new, **kwargs)
+            _DEPTH.value += 1
+            try:
+                value = fn(*new, **kwargs)
+            finally:
+                _DEPTH.value -= 1
+            if has_aux and not (isinstance(value, (tuple, list)) and len(value) == 2):
+                raise GradientError(
+                    explain(
+                        f"has_aux=True needs a function that gives (number, more); {getattr(fn, '__name__', 'fn')} does not",
+                        given=f"a {type(value).__name__}",
+                    )
+                )
             out = value[0] if has_aux else value
             if not isinstance(out, Tensor) or out.numel() != 1:
                 raise GradientError(
@@ -63,7 +84,8 @@ def value_and_grad(fn: Callable, argnums: int | tuple[int, ...] = 0, has_aux: bo
                         do="reduce its result (.mean(), .sum()), and compute it with gradloom's operations",
                     )
                 )
-            nested = any(type(t._node) is not Leaf for t in leaves)  # inside another gradient: record this one too
+            # Inside another gradient this one is recorded too: fn may have taken that one's arguments from its surroundings.
+            nested = _DEPTH.value > 0 or any(type(t._node) is not Leaf for t in leaves)
             grads = (
                 autograd.grad(out, leaves, create_graph=nested, allow_unused=True, materialize_grads=True)
                 if out._node

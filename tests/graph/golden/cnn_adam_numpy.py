@@ -34,9 +34,9 @@ def step(p, s, x, y, h, random):
     np.matmul(reshape_3, reshape_2, out=matmul_1)                     # (8, 1152)
     del reshape_3
     add_1 = p["norm.num_batches_tracked"] + 1                         # ()
-    mean_1 = xp.mean(conv_1, axis=(0, 2, 3))                          # (8,)
+    mean_1 = xp.mean(conv_out, axis=(0, 2, 3))                        # (8,)
     reshape_5 = xp.reshape(mean_1, shape=(8, 1, 1))                   # (8, 1, 1)
-    np.subtract(conv_1, reshape_5, out=subtract_1)                    # (8, 8, 12, 12)
+    np.subtract(conv_out, reshape_5, out=subtract_1)                  # (8, 8, 12, 12)
     del reshape_5
     np.square(subtract_1, out=square_1)                               # (8, 8, 12, 12)
     var_1 = xp.mean(square_1, axis=(0, 2, 3))                         # (8,)
@@ -48,7 +48,7 @@ def step(p, s, x, y, h, random):
     del multiply_5
     np.multiply(subtract_1, reshape_6, out=multiply_6)                # (8, 8, 12, 12)
     reshape_7 = xp.reshape(p["norm.bias"], shape=(8, 1, 1))           # (8, 1, 1)
-    np.add(multiply_6, reshape_7, out=norm_1)                         # (8, 8, 12, 12)
+    np.add(multiply_6, reshape_7, out=norm_out)                       # (8, 8, 12, 12)
     del reshape_7
     multiply_1 = p["norm.running_mean"] * 0.9                         # (8,)
     multiply_2 = mean_1 * 0.1                                         # (8,)
@@ -60,7 +60,7 @@ def step(p, s, x, y, h, random):
     del var_1
     add_3 = multiply_3 + multiply_4                                   # (8,)
     del multiply_3, multiply_4
-    np.maximum(norm_1, 0, out=relu_1)                                 # (8, 8, 12, 12)
+    np.maximum(norm_out, 0, out=relu_1)                               # (8, 8, 12, 12)
     np.maximum(getitem_1, getitem_2, out=maximum_1)                   # (8, 8, 6, 12)
     np.maximum(getitem_3, getitem_4, out=pool)                        # (8, 8, 6, 6)
     np.multiply(reshape_1, 1.3333333333333333, out=multiply_7)        # (8, 288)
@@ -152,18 +152,18 @@ def step(p, s, x, y, h, random):
         np.add(part, window, out=part)                                # (8, 8, 12, 12)
     np.greater(relu_1, 0, out=greater_1)                              # (8, 8, 12, 12)
     # (8, 8, 12, 12)
-    np.multiply(greater_1.view(np.int8), d_relu_1.view(np.int32), out=d_norm_1_bits, dtype=np.int32)
+    np.multiply(greater_1.view(np.int8), d_relu_1.view(np.int32), out=d_norm_out_bits, dtype=np.int32)
     reshape_9 = xp.reshape(rsqrt_1, shape=(8, 1, 1))                  # (8, 1, 1)
     del rsqrt_1
     np.multiply(subtract_1, reshape_9, out=multiply_12)               # (8, 8, 12, 12)
     del reshape_9
-    np.add.reduce(d_norm_1, axis=(0, 2, 3), out=d_norm_bias)          # (8,)
-    np.multiply(d_norm_1, multiply_12, out=multiply_13)               # (8, 8, 12, 12)
+    np.add.reduce(d_norm_out, axis=(0, 2, 3), out=d_norm_bias)        # (8,)
+    np.multiply(d_norm_out, multiply_12, out=multiply_13)             # (8, 8, 12, 12)
     np.add.reduce(multiply_13, axis=(0, 2, 3), out=d_norm_weight)     # (8,)
     divide_2 = d_norm_bias / 1152                                     # (8,)
     reshape_10 = xp.reshape(divide_2, shape=(8, 1, 1))                # (8, 1, 1)
     del divide_2
-    np.subtract(d_norm_1, reshape_10, out=subtract_4)                 # (8, 8, 12, 12)
+    np.subtract(d_norm_out, reshape_10, out=subtract_4)               # (8, 8, 12, 12)
     del reshape_10
     divide_3 = d_norm_weight / 1152                                   # (8,)
     reshape_11 = xp.reshape(divide_3, shape=(8, 1, 1))                # (8, 1, 1)
@@ -171,7 +171,7 @@ def step(p, s, x, y, h, random):
     np.multiply(multiply_12, reshape_11, out=multiply_14)             # (8, 8, 12, 12)
     del reshape_11
     np.subtract(subtract_4, multiply_14, out=subtract_5)              # (8, 8, 12, 12)
-    np.multiply(subtract_5, reshape_6, out=d_conv_1)                  # (8, 8, 12, 12)
+    np.multiply(subtract_5, reshape_6, out=d_conv_out)                # (8, 8, 12, 12)
     del reshape_6
     matmul_3 = reshape_2 @ transpose_8                                # (9, 8)
     transpose_9 = matmul_3.T                                          # (8, 9)

@@ -1,6 +1,6 @@
 # Helpers: explain, conv_shape, padding_of, conv, _channels, _check_channels, batch_norm,
 #   _foreign_name, dtype, iinfo, _lowest, _pad, _slices, _slide, pool_shape, max_pool, _rescale,
-#   dropout, linear, _class_axis, check_classes, _column, _pick, _reduced, _weights,
+#   dropout, linear, class_axis, check_classes, _column, _pick, _weights, reduced,
 #   cross_entropy_body, followed, plain_classes, cross_entropy, _add_at_target,
 #   cross_entropy_vjp_body, softmax, cross_entropy_vjp_input, rows, linear_vjp_x, linear_vjp_weight,
 #   linear_vjp_bias, dropout_vjp_x, crop, max_pool_vjp_x, relu_vjp_x, batch_norm_vjp_x_weight_bias,
@@ -11,9 +11,10 @@ def step(p, s, x, y, h, random):
     rest1, beta2, rest2, rate, eps, weight_decay = h
     # forward
     # (8, 8, 12, 12)
-    conv_1 = conv(x, p["conv.weight"], stride=(1, 1), padding=((1, 1), (1, 1)), dilation=(1, 1))
+    conv_out = conv(x, p["conv.weight"], stride=(1, 1), padding=((1, 1), (1, 1)), dilation=(1, 1))
     add_1 = p["norm.num_batches_tracked"] + 1                         # ()
-    norm_1, mean_1, var_1 = batch_norm(conv_1, p["norm.weight"], p["norm.bias"])  # (8, 8, 12, 12), (8,), (8,)
+    # (8, 8, 12, 12), (8,), (8,)
+    norm_out, mean_1, var_1 = batch_norm(conv_out, p["norm.weight"], p["norm.bias"])
     multiply_1 = p["norm.running_mean"] * 0.9                         # (8,)
     multiply_2 = mean_1 * 0.1                                         # (8,)
     add_2 = multiply_1 + multiply_2                                   # (8,)
@@ -22,8 +23,8 @@ def step(p, s, x, y, h, random):
     multiply_4 = var_1 * 0.1000868809730669                           # (8,)
     add_3 = multiply_3 + multiply_4                                   # (8,)
     del multiply_3, multiply_4
-    relu_1 = xp.maximum(norm_1, 0)                                    # (8, 8, 12, 12)
-    del norm_1
+    relu_1 = xp.maximum(norm_out, 0)                                  # (8, 8, 12, 12)
+    del norm_out
     # (8, 8, 6, 6)
     pool = max_pool(relu_1, size=(2, 2), stride=(2, 2), padding=((0, 0), (0, 0)), dilation=(1, 1))
     reshape_1 = xp.reshape(pool, shape=(8, 288))                      # (8, 288)
@@ -48,14 +49,14 @@ def step(p, s, x, y, h, random):
     d_relu_1 = max_pool_vjp_x(d_pool, relu_1, pool, size=(2, 2), stride=(2, 2), padding=((0, 0), (0,
         0)), dilation=(1, 1), ceil_mode=False)                        # (8, 8, 12, 12)
     del pool, d_pool
-    d_norm_1 = relu_vjp_x(d_relu_1, relu_1)                           # (8, 8, 12, 12)
+    d_norm_out = relu_vjp_x(d_relu_1, relu_1)                         # (8, 8, 12, 12)
     del relu_1, d_relu_1
-    d_conv_1, d_norm_weight, d_norm_bias = batch_norm_vjp_x_weight_bias(d_norm_1, conv_1,
+    d_conv_out, d_norm_weight, d_norm_bias = batch_norm_vjp_x_weight_bias(d_norm_out, conv_out,
         p["norm.weight"], mean_1, var_1, eps=1e-05)                   # (8, 8, 12, 12), (8,), (8,)
-    del conv_1, mean_1, var_1, d_norm_1
-    d_conv_weight = conv_vjp_weight(d_conv_1, x, weight_shape=(8, 1, 3, 3), stride=(1, 1), padding=((1,
-        1), (1, 1)), dilation=(1, 1), groups=1)                       # (8, 1, 3, 3)
-    del d_conv_1
+    del conv_out, mean_1, var_1, d_norm_out
+    d_conv_weight = conv_vjp_weight(d_conv_out, x, weight_shape=(8, 1, 3, 3), stride=(1, 1),
+        padding=((1, 1), (1, 1)), dilation=(1, 1), groups=1)          # (8, 1, 3, 3)
+    del d_conv_out
     # update
     new_params, new_exp_avg, new_exp_avg_sq = adam([p["conv.weight"], p["norm.weight"], p["norm.bias"],
         p["fc.weight"], p["fc.bias"]], [d_conv_weight, d_norm_weight, d_norm_bias, d_fc_weight,

@@ -1,4 +1,4 @@
-# Helpers: rows, linear, _column, _pick, explain, _reduced, _weights, _class_axis, check_classes,
+# Helpers: rows, linear, _column, _pick, _weights, explain, class_axis, check_classes, reduced,
 #   cross_entropy, _add_at_target, cross_entropy_vjp_input, linear_vjp_x, linear_vjp_weight,
 #   linear_vjp_bias, adam_rule.
 

@@ -1,4 +1,4 @@
-# Helpers: linear, explain, _class_axis, check_classes, _column, _pick, _reduced, _weights,
+# Helpers: linear, explain, class_axis, check_classes, _column, _pick, _weights, reduced,
 #   cross_entropy_body, followed, plain_classes, cross_entropy, _add_at_target,
 #   cross_entropy_vjp_body, softmax, cross_entropy_vjp_input, rows, linear_vjp_x, linear_vjp_weight,
 #   linear_vjp_bias, relu_vjp_x, contiguous, adam.

@@ -12,12 +12,14 @@ source, and one call of an engine's fused kernel where the engine registered one
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
 
 from ...backends.base import Backend, backend_of
-from ...graph.graph import Value
+from ...backends.shapes import Spec
+from ...graph.graph import PLACE, Value
 from ...ops.op import Op
 
 TOGETHER = 32  # parameters that an engine compiles into one function: XLA takes seconds for one of hundreds
@@ -28,7 +30,7 @@ class Rule:
     """An elementwise update rule.
 
     Attributes:
-        name: Unique.
+        name: Unique; of it are engines' kernels.
         leaf: The function for one parameter.
         state: `state(flags)` gives the names of the state arrays, which start as zeros of the parameter's shape.
         flags: `flags(options)` gives what selects code, as keyword arguments of the leaf.
@@ -37,8 +39,10 @@ class Rule:
         op: The rule on columns, as an op.
     """
 
-    def __init__(self, leaf: Callable, state: Callable, flags: Callable, scalars: Callable, names: tuple[str, ...]):
-        self.name = leaf.__name__
+    def __init__(
+        self, name: str, leaf: Callable, state: Callable, flags: Callable, scalars: Callable, names: tuple[str, ...]
+    ):
+        self.name = name
         self.leaf, self.state, self.flags, self.scalars = leaf, state, flags, scalars
         self.scalar_names = names
         self._compiled: dict[tuple, tuple[Backend, Callable]] = {}  # for engines that compile
@@ -57,6 +61,13 @@ class Rule:
     def __repr__(self) -> str:
         return f"<rule {self.name}>"
 
+    @functools.cached_property
+    def plain(self) -> Rule:
+        """The rule under a name that no engine has a kernel of: what `fused=False` asks for."""
+        made = Rule(f"plain_{self.name}", self.leaf, self.state, self.flags, self.scalars, self.scalar_names)
+        made._compiled = self._compiled
+        return made
+
     def run(self, columns: list[list], scalars: tuple, flags: dict) -> list[list]:
         """The new columns (parameters, then state arrays) of a group.
 
@@ -67,7 +78,9 @@ class Rule:
         count, width = len(columns[0]), len(columns)
         if type(first) is Value:
             flat = [x for column in columns for x in column]
-            out = self.op.kernels[Value](*flat, *scalars, count=count, columns=width, **flags)
+            new = [Spec(v.shape, v.dtype) for k, column in enumerate(columns) if k != 1 for v in column]
+            attrs = {"count": count, "columns": width, **flags}
+            out = PLACE.graph.add(self.op, [*flat, *scalars], attrs, new)  # type: ignore[union-attr]
             return [list(out[i * count : (i + 1) * count]) for i in range(width - 1)]
         backend = backend_of(first)
         kernel = backend.fast.get(self.name)
@@ -108,7 +121,7 @@ def rule(*, state: Callable, flags: Callable, scalars: Callable, names: tuple[st
     """Makes a rule of the function for one parameter; see `Rule`."""
 
     def make(leaf: Callable) -> Rule:
-        RULES[leaf.__name__] = made = Rule(leaf, state, flags, scalars, names)
+        RULES[leaf.__name__] = made = Rule(leaf.__name__, leaf, state, flags, scalars, names)
         return made
 
     return make

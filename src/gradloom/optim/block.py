@@ -1,0 +1,205 @@
+"""Blocks: parameters that an optimizer updates together, with their state."""
+
+from __future__ import annotations
+
+import itertools
+from operator import is_
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..backends.base import Backend, backend_of
+from ..graph.graph import PLACE
+from ..tensor.grad_mode import no_grad
+from ..tensor.storage import assign, bump
+from ..tensor.tape import Raw
+from ..tensor.tensor import Tensor
+from .rules import Rule
+
+_numbers = itertools.count()
+
+
+class Block:
+    """Parameters of a group that are updated together: of one dtype, engine and device, after the same number of updates.
+
+    Attributes:
+        number: Of no other block, ever: compiled steps know a block by it.
+        ids: Those of its parameters.
+        state: {name: list of arrays, one a parameter}. In a flat block (NumPy) each list holds one array for all parameters,
+            and `whole` holds one of the parameters themselves: their arrays are views into it, `views`. Compiled steps hold the lists.
+    """
+
+    def __init__(self, group: dict, params: list[Tensor], step: int, state: dict[str, list], flat: bool):
+        self.number = next(_numbers)
+        self.ids = frozenset(map(id, params))
+        self.group, self.params, self.flat = group, params, flat
+        self.whole: list = []
+        self.views: list = []
+        self.gradient: Any = None
+        self.state: dict[str, list] = {}
+        if flat:
+            self.flatten()
+        self.load(step, state)
+
+    def load(self, step: int, columns: dict[str, list]) -> None:
+        """Takes over a state, in the lists that there are; what it does not have is zeros.
+
+        Args:
+            columns: {name: arrays, one a parameter; None for zeros}.
+        """
+        self.step = step
+        for name in dict.fromkeys((*self.state, *columns)):
+            arrays = [
+                zeros(p._array) if a is None else a
+                for p, a in zip(self.params, columns.get(name) or [None] * len(self.params), strict=True)
+            ]
+            self.state.setdefault(name, [])[:] = (
+                [np.concatenate([np.ravel(a) for a in arrays])] if self.flat else arrays
+            )
+
+    def fits(self, group: dict) -> bool:
+        """Whether the parameters still are of the block's kind, and the group wants them together."""
+        if len(self.params) > 1 and group.get("foreach") is False:
+            return False
+        likes = self.whole or next(iter(self.state.values()), [])
+        first = self.params[0]._array
+        return not likes or (type(likes[0]) is type(first) and likes[0].dtype == first.dtype)
+
+    # --- flat blocks
+
+    def flatten(self) -> None:
+        """Moves the parameters into one array."""
+        self.whole[:] = [
+            np.concatenate([np.ravel(p._array) for p in self.params])
+        ]  # in place: compiled steps hold the list
+        self.rebind()
+        self.gradient = np.empty_like(self.whole[0])
+
+    def rebind(self) -> None:
+        """Makes the parameters' arrays views of `whole`."""
+        self.views[:] = self.split(self.whole[0])
+        for p, view in zip(self.params, self.views, strict=True):
+            p._array = view
+            if p._cell is not None:
+                p._cell.array = view
+
+    def slices(self) -> list[slice]:
+        """Where the parameters lie in a flat array."""
+        ends = list(itertools.accumulate(p.numel() for p in self.params))
+        return [slice(a, b) for a, b in zip([0, *ends], ends, strict=False)]
+
+    def split(self, array: np.ndarray) -> list[np.ndarray]:
+        """The parameters' parts of a flat array."""
+        return [array[s].reshape(p._array.shape) for p, s in zip(self.params, self.slices(), strict=True)]
+
+    def parts(self, name: str) -> list:
+        """A state's arrays, one a parameter."""
+        if not self.flat:
+            return list(self.state[name])
+        return [part.copy() for part in self.split(self.state[name][0])]
+
+    def rest(self) -> dict[Tensor, tuple[int, dict[str, Any]]]:
+        """{parameter: (updates, {name: array})}."""
+        columns = {name: self.parts(name) for name in self.state}
+        return {p: (self.step, {n: column[i] for n, column in columns.items()}) for i, p in enumerate(self.params)}
+
+    def clear(self) -> None:
+        """Lets go of the arrays: compiled steps that nobody will run again hold the lists."""
+        for column in (*self.state.values(), self.whole):
+            column.clear()
+
+    # --- updates
+
+    def names(self, rule: Rule, flags: dict) -> tuple:
+        """Names of the state arrays; makes those that a changed option asks for."""
+        names = rule.state(flags)
+        for name in names:
+            if name not in self.state:
+                self.state[name] = [zeros(a) for a in self.whole or [p._array for p in self.params]]
+        return names
+
+    def update(self, rule: Rule, flags: dict) -> None:
+        """One update of the parameters by their gradients."""
+        names = self.names(rule, flags)
+        scalars = rule.scalars(self.group, self.step + 1)
+        grads = [p._grad._array for p in self.params]
+        self.ready()
+        params = self.whole or [p._array for p in self.params]
+        if self.flat:
+            np.concatenate([g.ravel() for g in grads], out=self.gradient)
+            grads = [self.gradient]
+        new = rule.run([params, grads, *(self.state[n] for n in names)], scalars, flags)
+        if self.flat:
+            np.copyto(self.whole[0], new[0][0])
+            new[0] = self.views
+        for p, array in zip(self.params, new[0], strict=True):
+            put(p, array)
+        for name, column in zip(names, new[1:], strict=True):
+            self.state[name][:] = column
+        self.step += 1
+
+    def trace(self, rule: Rule, flags: dict) -> None:
+        """The same on traced values."""
+        names = self.names(rule, flags)
+        ahead = PLACE.count(self)
+        scalars = PLACE.host_scalars(
+            lambda: rule.scalars(self.group, self.step + ahead + 1), rule.scalar_names, self.params[0].dtype
+        )
+        states = [PLACE.state(self.state[n], n) and self.state[n] for n in names]
+        grads = [p.grad._array for p in self.params]  # type: ignore[union-attr]
+        params = [p._array for p in self.params]
+        with PLACE.within("update"):
+            if self.flat:
+                (whole,) = PLACE.state(self.whole, "params")
+                PLACE.parts(whole, params, self.views)
+                params, grads = list(self.whole), [ops.flat(*grads)]
+            new = rule.run([params, grads, *states], tuple(scalars), flags)
+            if self.flat:
+                self.whole[:] = new[0]
+                parts = [ops.getitem(new[0][0], key=(s,)) for s in self.slices()]
+                new[0] = [ops.reshape(part, shape=tuple(p.shape)) for p, part in zip(self.params, parts, strict=True)]
+            for p, value in zip(self.params, new[0], strict=True):
+                put(p, value)
+                if self.flat:
+                    PLACE.follow(p)
+        for name, column in zip(names, new[1:], strict=True):
+            self.state[name][:] = column
+        if self.flat:
+            PLACE.check(self.ready)
+        PLACE.after(self.advance)
+
+    def advance(self) -> None:
+        """After a run of a compiled step, which has updated the arrays."""
+        self.step += 1
+        if self.flat and (not self.views or self.views[0].base is not self.whole[0]):
+            self.rebind()
+
+    def ready(self) -> bool:
+        """Whether the parameters' arrays are views of `whole`; if not, because they were given others, they are moved there."""
+        if self.flat and not all(map(is_, [p._array for p in self.params], self.views)):
+            self.flatten()
+        return True
+
+
+def put(p: Tensor, array: Any) -> None:
+    """Gives a parameter its new array; aliases follow."""
+    if p._cell is None:
+        p._array = array
+        p._version += 1
+    elif p._base is None:
+        p._array = array
+        bump(p)
+    else:  # a view of a Tensor: through its base
+        with no_grad():
+            assign(p, Raw.wrap(array))
+
+
+def zeros(array: Any) -> Any:
+    return ops.zeros_like.op.kernels[type(array)](array)
+
+
+def engine_of(array: Any) -> tuple[type[Backend], str]:
+    """The backend of an array and the device that holds it."""
+    backend = backend_of(array)
+    return backend, backend.device_of(array)

@@ -1,0 +1,3 @@
+"""Training: losses and their gradients as functions of arrays."""
+
+from . import losses
