@@ -708,3 +708,21 @@ def test_an_op_with_the_name_of_a_builtin(backend):
         return gl.nn.functional.max_pool2d(x, 2, padding=1).flatten(1).max(1)[0]
 
     assert gl.jit(both)(x).equal(both(x))
+
+
+def test_an_embedding(backend):
+    """Its op is `take`; results of more than a few bytes get a buffer on NumPy."""
+    model = gl.nn.Embedding(100, 64)
+    index = gl.randint(100, (8, 16))
+    optimizer = gl.optim.SGD(model.parameters(), lr=0.1)
+
+    @gl.jit
+    def step(index):
+        optimizer.zero_grad()
+        loss = (model(index) ** 2).mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    losses = [step(index).item() for _ in range(3)]
+    assert losses[0] > losses[1] > losses[2]

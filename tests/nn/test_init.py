@@ -80,6 +80,10 @@ LAYERS = [
     lambda n: n.LayerNorm((2, 3)),
     lambda n: n.GroupNorm(2, 4),
     lambda n: n.RMSNorm(5),
+    lambda n: n.ConvTranspose2d(8, 40, 5, groups=4),
+    lambda n: n.EmbeddingBag(50, 60, padding_idx=3),
+    lambda n: n.PReLU(5, 0.3),
+    lambda n: n.InstanceNorm1d(4, affine=True, track_running_stats=True),
     lambda n: n.LSTM(30, 40, 2, proj_size=10, bidirectional=True),
     lambda n: n.GRUCell(30, 40),
     lambda n: n.MultiheadAttention(60, 6, add_bias_kv=True),
@@ -116,13 +120,13 @@ def test_layers_start_as_pytorch_s(make):
             np.testing.assert_array_equal(a, b, err_msg=key)
         elif b.size > 1000:
             assert a.std() == pytest.approx(b.std(), rel=0.07)
-            if not isinstance(mine, nn.Embedding):
+            if not isinstance(mine, (nn.Embedding, nn.EmbeddingBag)):
                 assert np.abs(a).max() == pytest.approx(np.abs(b).max(), rel=0.01)
         elif key in ("bias_k", "bias_v"):
             assert a.std() == pytest.approx(b.std(), rel=0.5)
         else:  # a small one: as large as PyTorch's
             assert 0.5 < np.abs(a).max() / np.abs(b).max() < 2
-    if isinstance(mine, nn.Embedding):
+    if isinstance(mine, (nn.Embedding, nn.EmbeddingBag)):
         assert not gl.to_numpy(mine.weight)[3].any()
 
 

@@ -117,7 +117,7 @@ class Plan:
         start = -raw.ctypes.data % 64
         return raw[start : start + size].view(d).reshape(shape)
 
-    def _take(self, v: Value, i: int, like: list[Value], elementwise: bool) -> np.ndarray | None:
+    def _buffer_for(self, v: Value, i: int, like: list[Value], elementwise: bool) -> np.ndarray | None:
         """The array for a result; None where it is allocated at each call."""
         d = to_numpy_dtype(v.dtype)
         size = math.prod(v.shape) * d.itemsize
@@ -190,7 +190,7 @@ class Plan:
                 return made
         fn = getattr(self.helpers.backend.xp, name, None)
         if isinstance(fn, np.ufunc) and name != "matmul" and len(node.outputs) == 1:
-            out = self._take(v, i, operands, True)
+            out = self._buffer_for(v, i, operands, True)
             return (
                 self._emit(node, v, out, [f"np.{fn.__name__}({self._args(node)}, out={v.name})"])
                 if out is not None
@@ -201,7 +201,7 @@ class Plan:
         )
         if special is not None and len(node.outputs) == 1:
             elementwise = name in ("where", "astype", "rsqrt")
-            out = self._take(
+            out = self._buffer_for(
                 v,
                 i,
                 [] if name in ("matmul", "concat", "stack", "full") or name in _REDUCTIONS else operands,
@@ -231,7 +231,7 @@ class Plan:
         made = getattr(self.helpers.backend.xp, node.op.name)(a, **node.attrs)
         if node.op.name == "reshape" and not np.shares_memory(made, a):
             self._copied(i, v)
-            out = self._take(v, i, [], False)
+            out = self._buffer_for(v, i, [], False)
             if out is None:
                 return None
             target = self._bind(f"{v.name}_parts", out.reshape(x.shape))

@@ -121,7 +121,7 @@ def _weighted(x: Any, axis: int, indices: np.ndarray, weights: np.ndarray) -> An
 
 
 def _taken(x: Any, index: np.ndarray, axis: int) -> Any:
-    return ops.take(x, _constant(x, index), axis=axis)
+    return ops.getitem(x, _constant(x, index), key=(slice(None),) * axis + (ops.INDEX,))
 
 
 def _constant(x: Any, values: np.ndarray, dtype: Any = None) -> Any:
