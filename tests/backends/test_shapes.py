@@ -675,7 +675,7 @@ def test_bodies_do_not_compare_arrays_with_equality_operators(monkeypatch):
                 for kind, i in v.values:
                     values += full[i:] if kind == "rest" else [full[i] if kind == "arg" else outs[i]]
                 statics = {k: attrs[i] if kind == "attr" else getattr(full[i], kind) for k, kind, i in v.statics}
-                with contextlib.suppress(ShapeError):  # how much a mask selects is not known
+                with contextlib.suppress(ShapeError, TraceError):  # how much a mask selects is not known
                     infer(v.op, outs[0], *values, **statics)
                 count += 1
     assert count > 300

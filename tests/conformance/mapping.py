@@ -176,6 +176,7 @@ NEEDS_VALUES: dict[str, str] = {
     "linspace:tensor_overload": "its ends, which become Python numbers",
     "masked_select": _COUNT,
     "narrow": "a start that is a Tensor; ints compile",
+    "nn.functional.instance_norm": "running statistics as arguments, which it would change; of a module they compile",
     "nonzero": _COUNT,
     "repeat_interleave": "repeats that are a Tensor, which say how large the result is; an int compiles",
 }

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import dis
 import functools
 import inspect
 import keyword
@@ -260,16 +259,18 @@ def _source(fn: Callable, name: str, drop_xp: bool) -> tuple[str, tuple[str, ...
         body = body[1:]
     if body:
         lines += [line.rstrip() for line in text.splitlines()[body[0].lineno - 1 :]]
-    return "\n".join(lines), tuple(sorted(_globals(fn.__code__) & fn.__globals__.keys()))
+    return "\n".join(lines), tuple(sorted(_globals(tree, fn.__code__) & fn.__globals__.keys()))
 
 
-def _globals(code: CodeType) -> set[str]:
+def _globals(tree: ast.FunctionDef, code: CodeType) -> set[str]:
     """The names that a function reads from its module or from Python; not those of attributes."""
-    names = {i.argval for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL"}
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            names |= _globals(constant)
-    return names
+    words = {n.id for statement in tree.body for n in ast.walk(statement) if isinstance(n, ast.Name)}
+    return (words & _names(code)) - {*code.co_varnames, *code.co_cellvars}
+
+
+def _names(code: CodeType) -> set[str]:
+    """Global names, and names of attributes, of a function and those inside it."""
+    return set(code.co_names).union(*(_names(c) for c in code.co_consts if isinstance(c, CodeType)))
 
 
 _inline: dict[Op, str | None] = {}
