@@ -100,7 +100,9 @@ def test_the_source_in_the_readme_is_what_the_example_there_emits():
 
 def test_classical_models_are_as_good_as_scikit_learns(backend, tmp_path):
     text = run("classical.py", "--backend", backend, "--steps", 100 if backend == "mlx" else 300, cwd=tmp_path)
-    rows = re.findall(r"(linear SVM|logistic regression|kernel ridge) .*?(?:accuracy|R2) ([\d.]+)  scikit-learn ([\d.]+)", text)
+    rows = re.findall(
+        r"(linear SVM|logistic regression|kernel ridge) .*?(?:accuracy|R2) ([\d.]+)  scikit-learn ([\d.]+)", text
+    )
     assert len(rows) == 3, text
     for name, ours, theirs in rows:
         assert float(ours) > float(theirs) - 0.03, (name, ours, theirs)

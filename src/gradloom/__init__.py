@@ -6,9 +6,10 @@ Write a model and a step as in PyTorch (`gradloom.nn`, `gradloom.optim`, `loss.b
 
 from __future__ import annotations
 
-from typing import Any
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING, Any
 
-from . import autograd, dtypes, errors, models, nn, ops, optim, random, training, tree
+from . import autograd, dtypes, errors, nn, ops, optim, random, tree
 from .backends.base import Backend, default_backend, get_backend, set_default_backend, using_backend
 from .backends.base import backend_class as _backend_class
 from .backends.numpy import NumpyBackend
@@ -37,7 +38,6 @@ from .dtypes import bool_ as bool
 from .errors import GradloomError
 from .graph.control import cond, scan, while_loop
 from .graph.jit import jit
-from .models import Linear, Model, compile
 from .tensor.convert import from_jax, from_mlx, from_torch, to_jax, to_mlx, to_numpy, to_torch
 from .tensor.creation import *  # noqa: F403
 from .tensor.formatting import set_printoptions
@@ -58,15 +58,25 @@ get_default_dtype, promote_types = default_dtype, promote
 
 __version__ = "0.1.0"
 
+if TYPE_CHECKING:
+    from . import models, training
+    from .models import Linear, Model, compile
+
 _BACKENDS = {"JaxBackend": "jax", "TorchBackend": "torch", "MlxBackend": "mlx"}
+_LATER = {"models": "", "training": "", "Model": "models", "Linear": "models", "compile": "models"}
 
 
 def __getattr__(name: str) -> Any:
-    """The backends' classes; their engines are imported when they are asked for."""
+    """What is imported when it is first asked for: the backends' classes, with their engines; composed models; training."""
     if name in _BACKENDS:
         return _backend_class(_BACKENDS[name])
-    raise AttributeError(f"module 'gradloom' has no attribute '{name}'")
+    if name not in _LATER:
+        raise AttributeError(f"module 'gradloom' has no attribute '{name}'")
+    module = _import_module(f".{_LATER[name] or name}", __name__)
+    found = getattr(module, name) if _LATER[name] else module
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_BACKENDS])
+    return sorted([*globals(), *_BACKENDS, *_LATER])

@@ -562,7 +562,9 @@ def test_reductions_of_nothing(engine, shape):
             expected = np.zeros(shape).sum(axis=axis, keepdims=keepdims)
             for _ in range(50):
                 x = backend.xp.square(backend.from_numpy(np.zeros(shape, np.float32)))
-                found = {name: getattr(backend.xp, name)(x, axis=axis, keepdims=keepdims) for name in ("sum", "mean", "prod")}
+                found = {
+                    name: getattr(backend.xp, name)(x, axis=axis, keepdims=keepdims) for name in ("sum", "mean", "prod")
+                }
                 for name, value in (("sum", 0.0), ("prod", 1.0)):
                     np.testing.assert_array_equal(backend.to_numpy(found[name]), expected + value)
                 assert backend.to_numpy(found["mean"]).shape == expected.shape

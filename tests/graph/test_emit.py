@@ -217,14 +217,13 @@ def test_nothing_is_left_over(case):
         todo += (names(defined[one]) & set(defined)) - needed
     unused = set(defined) - needed
     assert not unused, f"helpers that nobody calls: {unused}"
-    scope = set(step._last._fn.__globals__) if hasattr(step._last._fn, "__globals__") else None
-    if scope is not None:
-        for function in defined.values():
-            local = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
-            local |= {a.arg for f in ast.walk(function) if isinstance(f, (ast.FunctionDef, ast.Lambda))
-                      for a in (*f.args.args, *f.args.kwonlyargs, f.args.vararg, f.args.kwarg) if a}  # fmt: skip
-            unknown = names(function) - local - scope - set(dir(builtins))
-            assert not unknown, f"{function.name} refers to {unknown}"
+    scope = set(step._last.emitted.__globals__)
+    for function in defined.values():
+        local = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+        local |= {a.arg for f in ast.walk(function) if isinstance(f, (ast.FunctionDef, ast.Lambda))
+                  for a in (*f.args.args, *f.args.kwonlyargs, f.args.vararg, f.args.kwarg) if a}  # fmt: skip
+        unknown = names(function) - local - scope - set(dir(builtins))
+        assert not unknown, f"{function.name} refers to {unknown}"
 
 
 def plain(tree):

@@ -44,7 +44,7 @@ class Compiled:
     """The form of a function for one set of shapes and settings.
 
     Attributes:
-        source: The emitted text.
+        source, emitted: The emitted text, and its function as Python's own.
         node_count: Nodes of the graph as traced.
         engine_seconds: What passing the text to the engine took (not counted as tracing).
         simple_key, mode: Shapes and dtypes of the arguments and the gradient mode of the last lookup, for the short path.
@@ -186,8 +186,8 @@ class Compiled:
         text = f"def {name}({', '.join(parameters)}):\n" + "\n".join("    " + line for line in lines)
         self.source = emit.module_text(helpers, text)
         start = time.perf_counter()
-        fn = emit.build(name, self.source, helpers.namespace)
-        fn = self.in_lists(fn)
+        self.emitted = emit.build(name, self.source, helpers.namespace)
+        fn = self.in_lists(self.emitted)
         donate = tuple(i + bool(self._given and self._reads) for i, p in enumerate(parameters) if p == "s")
         donate = (0, *donate) if self._given else donate
         # A branch that is Python's own cannot be part of what MLX compiles.

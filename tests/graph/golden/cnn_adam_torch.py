@@ -1,8 +1,8 @@
-# Helpers: explain, conv_shape, padding_of, conv, _channels, _check_channels, batch_norm,
+# Helpers: explain, conv_shape, padding_of, conv, _channels, _check_channels, batch_norm, relu,
 #   _foreign_name, dtype, iinfo, _lowest, _pad, _slices, _slide, pool_shape, max_pool, _rescale,
 #   dropout, linear, class_axis, check_classes, _column, _pick, _weights, reduced,
 #   cross_entropy_body, followed, plain_classes, cross_entropy, _add_at_target,
-#   cross_entropy_vjp_body, softmax, cross_entropy_vjp_input, rows, linear_vjp_x, linear_vjp_weight,
+#   cross_entropy_vjp_body, cross_entropy_vjp_input, rows, linear_vjp_x, linear_vjp_weight,
 #   linear_vjp_bias, dropout_vjp_x, crop, max_pool_vjp_x, relu_vjp_x, batch_norm_vjp_x_weight_bias,
 #   conv_vjp_weight, contiguous, adam.
 
@@ -23,7 +23,7 @@ def step(p, s, x, y, h, random):
     multiply_4 = var_1 * 0.1000868809730669                           # (8,)
     add_3 = multiply_3 + multiply_4                                   # (8,)
     del multiply_3, multiply_4
-    relu_1 = xp.maximum(norm_out, 0)                                  # (8, 8, 12, 12)
+    relu_1 = relu(norm_out)                                           # (8, 8, 12, 12)
     del norm_out
     # (8, 8, 6, 6)
     pool = max_pool(relu_1, size=(2, 2), stride=(2, 2), padding=((0, 0), (0, 0)), dilation=(1, 1))

@@ -1,6 +1,6 @@
-# Helpers: linear, explain, class_axis, check_classes, _column, _pick, _weights, reduced,
+# Helpers: linear, relu, explain, class_axis, check_classes, _column, _pick, _weights, reduced,
 #   cross_entropy_body, followed, plain_classes, cross_entropy, _add_at_target,
-#   cross_entropy_vjp_body, softmax, cross_entropy_vjp_input, rows, linear_vjp_x, linear_vjp_weight,
+#   cross_entropy_vjp_body, cross_entropy_vjp_input, rows, linear_vjp_x, linear_vjp_weight,
 #   linear_vjp_bias, relu_vjp_x, contiguous, adam.
 
 
@@ -8,7 +8,7 @@ def step(p, s, x, y, h):
     rest1, beta2, rest2, rate, eps, weight_decay = h
     # forward
     h0 = linear(x, p["0.weight"], p["0.bias"])                        # (32, 128)
-    h1 = xp.maximum(h0, 0)                                            # (32, 128)
+    h1 = relu(h0)                                                     # (32, 128)
     del h0
     h2 = linear(h1, p["2.weight"], p["2.bias"])                       # (32, 10)
     criterion = cross_entropy(h2, y)                                  # ()
