@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import gradloom as gl
-from gradloom.errors import BackendError, GradientError, OptionError, ShapeError
+from gradloom.errors import BackendError, GradientError, OptionError, ShapeError, TraceError
 from gradloom.models import Function, Input, IOKey, Linear, Model, Relu, Softmax, TrainModel
 from gradloom.models.parameters import Parameters, Placeholder
 
@@ -71,9 +71,17 @@ def test_another_batch_size_just_works(backend):
         assert tuple(compiled.evaluate(params, {"x": data(engine, n, 5)})["output"].shape) == (n, 3)
 
 
+def shape_of_a_nested_input():
+    inner, outer = Model(), Model()
+    inner |= Relu()(IOKey("a", shape=[2, 3]))
+    outer |= inner(a=IOKey("x", shape=[2, 5]))
+    gl.compile(outer, "numpy")
+
+
 @pytest.mark.parametrize(
     ("run", "texts"),
     [
+        (shape_of_a_nested_input, ["'x' has two shapes", "[2, 3]", "[2, 5]", "set at"]),
         (
             lambda: gl.compile(mlp(), "numpy", shapes={"x": [2, 4], "output": [2, 7]}),
             ["'output' has two shapes", "[2, 7]", "3]", "linear_1", "test_compile.py"],
@@ -421,6 +429,13 @@ def test_evaluate_errors(call, kind, texts):
     for text in texts:
         assert text in str(caught.value), str(caught.value)
     assert compiled.evaluate(params, {"x": x})["output"].shape == (2, 3)
+
+
+def test_inside_of_gradloom_jit_it_is_refused():
+    compiled = gl.compile(mlp(), "numpy", shapes={"x": [2, 4]})
+    params = compiled.get_parameters()
+    with pytest.raises(TraceError, match="to_module"):
+        gl.jit(lambda x: compiled.evaluate(params, {"x": x})["output"])(gl.ones(2, 4))
 
 
 def test_an_output_of_integers_has_no_gradient():

@@ -408,6 +408,14 @@ class CompiledModel:
         """A value as an array of the backend."""
         if isinstance(value, Tensor):
             value = value._array
+        if hasattr(value, "concrete"):
+            raise TraceError(
+                explain(
+                    f"{what} is a traced Tensor: a compiled model runs on arrays, and is no part of what gradloom.jit compiles",
+                    where=user_frame(),
+                    do="use model.to_module(...), which is an nn.Module, inside functions that gradloom.jit compiles",
+                )
+            )
         if isinstance(value, self.backend.array_types) or is_traced((value,)):
             return value
         if isinstance(value, (bool, int, float, list, tuple, np.ndarray, np.generic)):

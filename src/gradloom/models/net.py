@@ -22,21 +22,21 @@ class Flat:
 
     Attributes:
         name: Of inputs, outputs and parameters; else the path of what gives it.
-        shape, dtype, value, trainable, line: What was set; `line` says where the shape was.
+        shapes: What was set in the model and those around it: {shape: the user's line}.
+        dtype, value, trainable: What was set.
         source: (leaf, key) that gives it.
         readers: [(leaf, key)].
         kind: "input", "parameter", "value" or "result".
     """
 
-    __slots__ = ("dtype", "kind", "line", "name", "readers", "shape", "source", "trainable", "value")
+    __slots__ = ("dtype", "kind", "name", "readers", "shapes", "source", "trainable", "value")
 
     def __init__(self, name: str):
         self.name = name
-        self.shape: Any = None
+        self.shapes: dict[Any, str] = {}
         self.dtype: Any = None
         self.value: Any = None
         self.trainable: bool | None = None
-        self.line = ""
         self.source: tuple[Leaf, str] | None = None
         self.readers: list[tuple[Leaf, str]] = []
         self.kind = "result"
@@ -202,7 +202,7 @@ class _Layout:
             for key, wires in step.wires.items():
                 keys[key] = [of(w, step, key) for w in wires] if isinstance(wires, list) else of(wires, step, key)
             for key in step.part.input_keys:
-                if key not in keys:
+                if key not in keys:  # a free input; of several with one name only the first has a slot of its own
                     keys[key] = table.get((step, key)) or next(
                         flat for slot, flat in table.items() if type(slot) is tuple and slot[1] == key
                     )
@@ -224,10 +224,8 @@ class _Layout:
 
     def merge(self, flat: Flat, wire: Wire) -> None:
         """Takes over what is known of a model's wire."""
-        if wire.shape is not None and flat.shape is None:
-            flat.shape, flat.line = wire.shape, wire.line
-        elif wire.shape is not None:
-            flat.shape = tuple(b if a is None else a for a, b in zip(flat.shape, wire.shape, strict=False))
+        if wire.shape is not None:
+            flat.shapes.setdefault(wire.shape, wire.line)
         flat.dtype = flat.dtype or wire.dtype
         flat.value = wire.value if flat.value is None else flat.value
         flat.trainable = wire.trainable if flat.trainable is None else flat.trainable

@@ -306,8 +306,8 @@ class Builder:
                     np.shape(wire.value) if isinstance(wire.value, (list, tuple)) else tuple(wire.value.shape),
                     "of its value",
                 )
-            if wire.shape is not None:
-                found.set(wire, wire.shape, f"set at {wire.line}")
+            for shape, line in wire.shapes.items():
+                found.set(wire, shape, f"set at {line}")
         for name, shape in shapes.items():
             if name in named:
                 found.set(named[name], shape, "as it was given")
