@@ -118,6 +118,7 @@ class CompiledModel:
         self._programs: dict[Any, Any] = {}
         self._last: Program | None = None
         self._calls: dict[Any, Callable] = {}  # by what the short path sees
+        self._recent: tuple[Any, Callable] = (None, dict)  # the last key and its function
         self._answers: dict[Any, tuple[str, ...]] = {}  # outputs that a callable gave gradients of
         # Nothing has to be entered around calls of the engine.
         self.plain = type(backend.context()) is contextlib.nullcontext or jit
@@ -316,15 +317,19 @@ class CompiledModel:
             ShapeError: A shape does not fit.
         """
         if output_gradients is None and state is None and not training and not input_gradients:
-            try:  # the short path: shapes, types and names that were seen before
+            try:  # the short path: names, shapes, dtypes and types that were seen before
+                arrays, given = params.values(), inputs.values()
                 key = (
-                    tuple(params), tuple(map(_SPEC, params.values())), tuple(map(type, params.values())),
-                    tuple(inputs), tuple(map(_SPEC, inputs.values())), tuple(map(type, inputs.values())),
+                    tuple(params), tuple(inputs), tuple(map(_SPEC, arrays)), tuple(map(_SPEC, given)),
+                    tuple(map(type, arrays)), tuple(map(type, given)),
                 )  # fmt: skip
+                if key == self._recent[0]:  # comparing is quicker than hashing
+                    return self._recent[1](dict(params), inputs)
                 call = self._calls.get(key)
-            except (AttributeError, TypeError, GradloomError):
+            except (AttributeError, TypeError, OptionError):  # no arrays, or placeholders
                 call, key = None, None
             if call is not None:
+                self._recent = (key, call)
                 return call(dict(params), inputs)
         else:
             key = None
