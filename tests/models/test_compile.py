@@ -1,5 +1,6 @@
 """`compile`: shapes, key sets, and what is refused; `evaluate`: numbers, gradients, purity, the engines' own transforms."""
 
+import concurrent.futures
 import copy
 import re
 
@@ -312,6 +313,22 @@ def test_it_is_pure(backend):
         np.testing.assert_array_equal(engine.to_numpy(a), before[n])
     for n in first[1]:
         np.testing.assert_array_equal(engine.to_numpy(first[1][n]), engine.to_numpy(second[1][n]))
+
+
+def test_several_threads():
+    compiled = gl.compile(mlp(), "numpy", shapes={"x": [2, 4]})
+    params = compiled.get_parameters()
+    rng = np.random.RandomState(0)
+    batches = [rng.randn(n, 4).astype("float32") for n in (1, 2, 3, 4)]
+    expected = [compiled.evaluate(params, {"x": x})["output"] for x in batches]
+
+    def work(k):
+        return all(
+            np.array_equal(compiled.evaluate(params, {"x": batches[k]})["output"], expected[k]) for _ in range(300)
+        )
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(4)))
 
 
 def test_the_class_of_the_parameters_is_kept():

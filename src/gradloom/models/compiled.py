@@ -118,7 +118,7 @@ class CompiledModel:
         self._programs: dict[Any, Any] = {}
         self._last: Program | None = None
         self._calls: dict[Any, Callable] = {}  # by what the short path sees
-        self._recent: tuple[Any, Callable] = (None, dict)  # the last key and its function
+        self._recent: tuple[Any, Callable | None] = (None, None)  # the last key and its function
         self._answers: dict[Any, tuple[str, ...]] = {}  # outputs that a callable gave gradients of
         # Nothing has to be entered around calls of the engine.
         self.plain = type(backend.context()) is contextlib.nullcontext or jit
@@ -323,13 +323,13 @@ class CompiledModel:
                     tuple(params), tuple(inputs), tuple(map(_SPEC, arrays)), tuple(map(_SPEC, given)),
                     tuple(map(type, arrays)), tuple(map(type, given)),
                 )  # fmt: skip
-                if key == self._recent[0]:  # comparing is quicker than hashing
-                    return self._recent[1](dict(params), inputs)
-                call = self._calls.get(key)
+                recent = self._recent  # of one thread: another may set it meanwhile
+                if key != recent[0]:  # comparing is quicker than hashing
+                    self._recent = recent = (key, self._calls.get(key))
+                call = recent[1]
             except (AttributeError, TypeError, OptionError):  # no arrays, or placeholders
                 call, key = None, None
             if call is not None:
-                self._recent = (key, call)
                 return call(dict(params), inputs)
         else:
             key = None
@@ -354,6 +354,7 @@ class CompiledModel:
             plain = call.runs_plainly(program) and all(given[n] is inputs[n] for n in given)
             if key is not None and plain:
                 self._calls[key] = program.functions["forward"]
+                self._recent = (None, None)
             return outputs if state is None else (outputs, new_state)
         if self.inference:
             raise OptionError(
