@@ -10,9 +10,10 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
 from . import autograd, dtypes, errors, nn, ops, optim, random, tree
-from .backends.base import Backend, default_backend, get_backend, set_default_backend, using_backend
-from .backends.base import backend_class as _backend_class
+from .backends.base import Backend
 from .backends.numpy import NumpyBackend
+from .backends.registry import backend_class as _backend_class
+from .backends.registry import default_backend, get_backend, set_default_backend, using_backend
 from .dtypes import (
     DType,
     bfloat16,

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from gradloom import optim
-from gradloom.backends.base import BACKENDS, backend_class
 from gradloom.backends.numpy import xp as NUMPY
+from gradloom.backends.registry import BACKENDS, backend_class
 from gradloom.ops.op import REGISTRY, VJPS, Op
 from gradloom.optim.rules.rule import RULES
 from ops import test_composites, test_primitives

@@ -9,8 +9,9 @@ import pytest
 
 import gradloom as gl
 from gradloom import dtypes
-from gradloom.backends.base import Backend, backend_class, get_backend
+from gradloom.backends.base import Backend
 from gradloom.backends.methods import ArrayMethods
+from gradloom.backends.registry import backend_class, get_backend
 from gradloom.errors import BackendError, DTypeError, IndexOutOfRangeError, OptionError, ShapeError
 
 ENGINES = ["numpy", "jax", "torch", "mlx"]

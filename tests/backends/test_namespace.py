@@ -17,7 +17,8 @@ import pytest
 import scipy.special
 
 from gradloom import dtypes
-from gradloom.backends.base import Backend, backend_class, using_backend
+from gradloom.backends.base import Backend
+from gradloom.backends.registry import backend_class, using_backend
 from gradloom.ops.namespace import INDEX, NAMESPACE
 
 ENGINES = ["numpy", "jax", "torch", "mlx"]

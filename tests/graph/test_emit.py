@@ -228,7 +228,7 @@ def test_nothing_is_left_over(case):
 
 def plain(tree):
     """{path: NumPy array}; JAX gives dicts back in another order."""
-    to_numpy = gl.backends.base.default_backend().to_numpy
+    to_numpy = gl.backends.registry.default_backend().to_numpy
     return {path: np.array(to_numpy(a)) for path, a in gl.tree.paths(tree) if hasattr(a, "shape")}
 
 

@@ -300,7 +300,7 @@ def test_arrays_that_the_user_holds_survive(backend):
     step(x, y)
     np.testing.assert_array_equal(state_before["state"][0]["exp_avg"].numpy(), values)
     np.testing.assert_array_equal(view.numpy(), model[0].weight.detach().numpy())
-    np.asarray(gl.backends.base.backend_of(held).to_numpy(held))  # still readable
+    np.asarray(gl.backends.registry.backend_of(held).to_numpy(held))  # still readable
 
 
 def test_shapes_are_cached_and_retraces_are_reported():
@@ -664,7 +664,7 @@ def test_nothing_is_copied_for_donation(backend, monkeypatch):
     held = model[0].weight.native
     step(x, y)
     assert len(copies) == (backend == "jax")
-    np.asarray(gl.backends.base.backend_of(held).to_numpy(held))
+    np.asarray(gl.backends.registry.backend_of(held).to_numpy(held))
 
 
 def test_a_run_gives_what_it_wrote_a_new_version(backend):

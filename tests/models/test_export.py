@@ -6,7 +6,7 @@ import pytest
 import gradloom as gl
 import gradloom.nn.functional as F
 from gradloom import nn
-from gradloom.backends.base import backend_of
+from gradloom.backends.registry import backend_of
 from gradloom.graph.export import export
 from graph.test_export import differences, run
 

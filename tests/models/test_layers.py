@@ -10,7 +10,7 @@ import pytest
 
 import gradloom as gl
 from gradloom import models, nn
-from gradloom.backends.base import get_backend
+from gradloom.backends.registry import get_backend
 from gradloom.errors import OptionError, ShapeError
 from gradloom.models import Layer, Model, layers
 from gradloom.models.document import from_document, to_document

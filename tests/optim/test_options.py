@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import gradloom as gl
-from gradloom.backends.base import get_backend
+from gradloom.backends.registry import get_backend
 from gradloom.errors import OptionError
 
 torch = pytest.importorskip("torch")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gradloom import dtypes
-from gradloom.backends.base import get_backend, using_backend
+from gradloom.backends.registry import get_backend, using_backend
 from gradloom.errors import BackendError, DTypeError, OptionError, ShapeError
 from gradloom.tensor import convert, creation
 from gradloom.tensor.tensor import Tensor

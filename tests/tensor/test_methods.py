@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gradloom import dtypes
-from gradloom.backends.base import using_backend
+from gradloom.backends.registry import using_backend
 from gradloom.errors import BackendError, DTypeError, IndexOutOfRangeError, OptionError, ShapeError
 from gradloom.tensor import creation, functions
 from gradloom.tensor.tensor import Tensor

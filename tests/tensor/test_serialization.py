@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradloom import dtypes
-from gradloom.backends.base import using_backend
+from gradloom.backends.registry import using_backend
 from gradloom.errors import DTypeError, FileFormatError, OptionError
 from gradloom.tensor import creation
 from gradloom.tensor.serialization import load, save

@@ -7,7 +7,7 @@ _CLASSES = {"NumpyBackend": "numpy", "JaxBackend": "jax", "TorchBackend": "torch
 
 def __getattr__(name: str) -> Any:
     if name in _CLASSES:
-        from .base import backend_class
+        from .registry import backend_class
 
         return backend_class(_CLASSES[name])
     raise AttributeError(f"module 'gradloom.backends' has no attribute '{name}'")

@@ -17,7 +17,7 @@ from ..dtypes import DType, bool_, int64, promote
 from ..dtypes import dtype as to_dtype
 from ..errors import BackendError, DTypeError, ShapeError, explain
 from ..ops.op import SCALARS, kind_of, not_an_array
-from . import base
+from . import registry
 
 #: What higher layers announce, as they cannot be imported here:
 #: "no_grad": makes the context manager in which Tensors record nothing.
@@ -92,7 +92,7 @@ def _from_numpy(array: np.ndarray, wanted: DType | None, chosen: Any, copy: bool
 def _from_engine(array: Any, kind: Any, wanted: DType | None, chosen: Any, copy: bool, place: bool) -> Any:
     if kind.rank > 0:  # a traced value stays one
         return array if wanted is None or kind.dtype(array) is wanted else ops.astype(array, dtype=wanted)
-    own = base.backend_of(array)
+    own = registry.backend_of(array)
     if own is type(chosen):
         array = moved(array, chosen) if place else array
         if wanted is not None and kind.dtype(array) is not wanted:
@@ -101,7 +101,7 @@ def _from_engine(array: Any, kind: Any, wanted: DType | None, chosen: Any, copy:
         return own.copy(array) if copy else array
     try:
         made = chosen.from_dlpack(array)
-        if base.backend_of(made).dtype_of(made) is not kind.dtype(array):
+        if registry.backend_of(made).dtype_of(made) is not kind.dtype(array):
             raise TypeError("dtype changed")
         if copy:
             made = type(chosen).copy(made)
@@ -169,7 +169,7 @@ def _walk(data: Any, leaves: list[Any], depth: int) -> tuple[int, ...]:
         concrete = getattr(array, "concrete", None)
         if concrete is not None:
             concrete("tensor() of a list of Tensors; use stack()")
-        host = base.backend_of(array).to_numpy(array)
+        host = registry.backend_of(array).to_numpy(array)
         leaves.extend(host.reshape(-1))
         return host.shape
     if hasattr(data, "__array__"):
@@ -336,11 +336,11 @@ class Conversions:
         concrete = getattr(array, "concrete", None)
         if concrete is not None:
             concrete(method)  # raises: a traced value
-        return as_native(array, None, base.get_backend(target), copy=False)
+        return as_native(array, None, registry.get_backend(target), copy=False)
 
     def _enter(self, method: str, source: str, array: Any, dtype: Any) -> Any:
         kind = kind_of(type(array))
-        found = base.backend_of(array).name if kind is not None and kind.rank == 0 else type(array).__name__
+        found = registry.backend_of(array).name if kind is not None and kind.rank == 0 else type(array).__name__
         if found != source:
             raise BackendError(
                 explain(f"{method} got no array of {source}", expected=source, given=found, do="use backend.array(x)")
@@ -397,8 +397,8 @@ class Conversions:
             if kind.rank == 2:
                 value = value._array
                 kind = kind_of(type(value))
-            if kind is not None and kind.rank == 0 and base.backend_of(value).name != backend.name:
-                other = base.backend_of(value).name
+            if kind is not None and kind.rank == 0 and registry.backend_of(value).name != backend.name:
+                other = registry.backend_of(value).name
                 raise BackendError(
                     explain(
                         f"{method} of the {backend.name} backend got an array of {other}",

@@ -30,7 +30,8 @@ from ..ops.conv import conv_shape
 from ..ops.linalg import sums_alone
 from ..ops.namespace import fill
 from ..ops.op import VJPS
-from .base import Backend, default_backend, register
+from .base import Backend, register
+from .registry import default_backend
 
 # jax.experimental's name goes away; jax has its own since 0.8.
 _enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .. import ops
-from ..backends.base import backend_of, default_backend, using_backend
+from ..backends.registry import backend_of, default_backend, using_backend
 from ..backends.shapes import Spec
 from ..errors import TraceError, explain, user_frame
 from ..ops.control import scan as scan_op

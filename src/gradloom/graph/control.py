@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops, tree
-from ..backends.base import backend_of
+from ..backends.registry import backend_of
 from ..backends.shapes import Spec
 from ..errors import OptionError, ShapeError, explain, user_frame
 from ..ops.control import while_loop as while_op

@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 
 from .. import dtypes
-from ..backends.base import BACKENDS, Backend
+from ..backends.base import Backend
 from ..backends.numpy_bfloat16 import to_bfloat16
+from ..backends.registry import BACKENDS
 from ..backends.shapes import Spec
 from ..dtypes import DType, bfloat16
 from ..errors import GradloomError, TraceError, explain

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .. import ops
-from ..backends.base import backend_of
+from ..backends.registry import backend_of
 from ..backends.shapes import Spec, infer
 from ..dtypes import DType, default_dtype
 from ..errors import TraceError, explain, user_frame

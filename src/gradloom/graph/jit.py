@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from .. import tree
-from ..backends.base import Backend, backend_of, default_backend, get_backend
+from ..backends.base import Backend
+from ..backends.registry import backend_of, default_backend, get_backend
 from ..dtypes import default_dtype
 from ..errors import BackendError, TraceError, explain, user_frame
 from ..ops.op import SCALARS, kind_of

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from .. import ops
-from ..backends.base import Backend, using_backend
+from ..backends.base import Backend
+from ..backends.registry import using_backend
 from ..backends.shapes import Spec
 from ..dtypes import DType
 from ..errors import GradientError, TraceError, explain, user_frame

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.base import backend_of, get_backend
+from ..backends.registry import backend_of, get_backend
 from ..dtypes import DType, bfloat16, float32, to_numpy_dtype
 from ..dtypes import dtype as to_dtype
 from ..errors import DTypeError, FileFormatError, OptionError, explain

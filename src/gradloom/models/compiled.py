@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.base import Backend, backend_of, get_backend, using_backend
+from ..backends.base import Backend
+from ..backends.registry import backend_of, get_backend, using_backend
 from ..backends.shapes import Spec
 from ..errors import BackendError, GradloomError, OptionError, ShapeError, TraceError, explain, user_frame
 from ..graph.export import export

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from .. import random
-from ..backends.base import Backend, backend_of, default_backend, get_backend, using_backend
+from ..backends.base import Backend
+from ..backends.registry import backend_of, default_backend, get_backend, using_backend
 from ..backends.shapes import Spec
 from ..errors import OptionError, ShapeError, explain, user_frame
 from ..graph.trace import Trace

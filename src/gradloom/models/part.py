@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
-from ..backends.base import get_backend
+from ..backends.registry import get_backend
 from ..errors import OptionError, explain, user_frame
 from ..nn.module import Module
 from ..ops.op import KINDS, adopt, kind_of

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from .. import ops
-from ..backends.base import Backend, backend_of
+from ..backends.base import Backend
+from ..backends.registry import backend_of
 from ..graph.graph import PLACE
 from ..tensor.grad_mode import no_grad
 from ..tensor.storage import assign, bump

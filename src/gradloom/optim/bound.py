@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..backends.base import backend_of, default_backend, get_backend
+from ..backends.registry import backend_of, default_backend, get_backend
 from ..errors import OptionError, explain
 from ..graph.graph import PLACE, Value
 from ..graph.slots import Retrace

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from .. import ops
-from ..backends.base import Backend, backend_of, get_backend
+from ..backends.base import Backend
 from ..backends.conversion import as_native
 from ..backends.making import sizes as sizes
+from ..backends.registry import backend_of, get_backend
 from ..dtypes import DType
 from ..dtypes import dtype as to_dtype
 from ..errors import BackendError, IndexOutOfRangeError, ShapeError, explain

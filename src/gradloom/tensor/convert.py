@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.base import Backend, backend_of, get_backend
+from ..backends.base import Backend
+from ..backends.registry import backend_of, get_backend
 from ..ops.op import Op
 from . import tape
 from .arrays import as_array, wrap

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from .. import ops, random
-from ..backends.base import backend_of
 from ..backends.conversion import HOOKS
 from ..backends.making import default_generator, drawn, host, range_of, sizes, spaced
+from ..backends.registry import backend_of
 from ..dtypes import DType, float32, float64, int64
 from ..dtypes import dtype as to_dtype
 from ..errors import DTypeError, OptionError, TraceError, explain, user_frame

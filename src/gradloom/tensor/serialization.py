@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.base import backend_of
+from ..backends.registry import backend_of
 from ..dtypes import bfloat16, to_numpy_dtype
 from ..dtypes import dtype as to_dtype
 from ..errors import DTypeError, FileFormatError, GradloomError, OptionError, explain

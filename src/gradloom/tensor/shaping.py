@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import dtypes, ops
-from ..backends.base import backend_of
+from ..backends.registry import backend_of
 from ..dtypes import dtype as to_dtype
 from ..errors import DTypeError, IndexOutOfRangeError, OptionError, ShapeError, explain
 from ..ops.op import kind_of

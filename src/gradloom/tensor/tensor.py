@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops
-from ..backends.base import backend_of, default_backend
+from ..backends.registry import backend_of, default_backend
 from ..dtypes import DType
 from ..errors import DTypeError, GradientError, ShapeError
 from ..ops.op import KINDS, SCALARS, kind_of

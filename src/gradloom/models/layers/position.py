@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ... import nn
-from ...backends.base import default_backend
+from ...backends.registry import default_backend
 from ...errors import ShapeError, explain
 from ...tensor.creation import tensor
 from ..part import Layer, Shapes, size

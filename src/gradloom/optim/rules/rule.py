@@ -17,7 +17,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from ...backends.base import Backend, backend_of
+from ...backends.base import Backend
+from ...backends.registry import backend_of
 from ...backends.shapes import Spec
 from ...graph.graph import PLACE, Value
 from ...ops.op import Op
