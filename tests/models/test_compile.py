@@ -9,7 +9,7 @@ import pytest
 
 import gradloom as gl
 from gradloom.errors import BackendError, GradientError, OptionError, ShapeError, TraceError
-from gradloom.models import Function, Input, IOKey, Linear, Model, Relu, Softmax, TrainModel
+from gradloom.models import Embedding, Function, Input, IOKey, Linear, Model, Relu, Softmax, TrainModel
 from gradloom.models.parameters import Parameters, Placeholder
 
 
@@ -55,7 +55,7 @@ def test_shapes_backward_from_a_weight():
     model = Model()
     model |= Linear()(input="x", weight=IOKey("w", value=np.ones((3, 6)), trainable=True))
     compiled = gl.compile(model, "numpy")
-    assert compiled.shapes == {"x": [None, 6], "output": [None, 3]} or compiled.shapes == {}
+    assert compiled.shapes == {}  # how many axes x has is not known
     assert {n: p.shape for n, p in compiled.get_parameters().items()} == {"w": (3, 6), "linear.bias": (3,)}
 
 
@@ -261,7 +261,7 @@ def test_partial_output_gradients(backend):
     g = data(engine, 5, 2, seed=1)
     _, partial = compiled.evaluate(params, {"x": x}, output_gradients={"a": g})
     _, full = compiled.evaluate(params, {"x": x}, output_gradients={"a": g, "b": engine.zeros(5, 3)})
-    assert list(partial) == list(params) or set(partial) == set(params)
+    assert set(partial) == set(params)  # JAX gives dicts back sorted
     for n in params:
         np.testing.assert_allclose(engine.to_numpy(partial[n]), engine.to_numpy(full[n]), rtol=1e-6, atol=1e-7)
     assert not np.any(engine.to_numpy(partial["linear_2.weight"]))
@@ -455,6 +455,16 @@ def test_inside_of_gradloom_jit_it_is_refused():
         gl.jit(lambda x: compiled.evaluate(params, {"x": x})["output"])(gl.ones(2, 4))
 
 
+def test_an_input_of_integers_has_no_gradient():
+    model = Model()
+    model |= Embedding(10, 4)(input="tokens")
+    compiled = gl.compile(model, "numpy", shapes={"tokens": [3]})
+    params, inputs = compiled.get_parameters(), {"tokens": np.arange(3)}
+    _, gradients = compiled.evaluate(params, inputs, output_gradients={"output": np.ones((3, 4), "float32")})
+    with pytest.raises(GradientError, match="the input 'tokens' has no gradient"):
+        gradients["tokens_grad"]
+
+
 def test_an_output_of_integers_has_no_gradient():
     model = Model()
     model |= Linear(3)(input="x", output="y")
@@ -560,9 +570,7 @@ def test_a_train_model(backend):
     train.add_regularization(lambda w: (w * w).sum(), coef=0.1, keys=re.compile("weight"))
     train.add_metric(lambda input, target: (input - target).abs().mean(), name="mae", target="y")
     compiled = gl.compile(train, backend, shapes={"x": [6, 4], "y": [6, 3]})
-    assert compiled.output_keys == ("output", "squares", "size", "mae", "final_cost") or set(compiled.output_keys) == {
-        "output", "squares", "size", "mae", "final_cost"
-    }  # fmt: skip
+    assert compiled.output_keys == ("output", "squares", "final_cost", "size", "mae")
     params, x, y = compiled.get_parameters(), data(engine, 6, 4), data(engine, 6, 3, seed=1)
     assert list(params) == list(gl.compile(model, backend, shapes={"x": [6, 4]}).get_parameters())
     out, gradients = compiled.evaluate(params, {"x": x, "y": y}, output_gradients={"final_cost": 1.0})

@@ -293,6 +293,14 @@ def test_frozen_parameters_have_no_gradients():
     assert list(gradients) == ["linear_1.weight", "linear_1.bias"]
 
 
+def test_a_pattern_that_freezes_nothing():
+    model = chain()
+    model.freeze("encoder.*")
+    with pytest.raises(OptionError, match="freeze: no parameter") as caught:
+        gl.compile(model, "numpy", shapes={"input": [2, 4]})
+    assert "encoder.*" in str(caught.value) and "linear.weight" in str(caught.value)
+
+
 def test_running_a_layer_on_arrays(backend):
     engine = gl.get_backend(backend)
     layer = Linear(3)

@@ -88,6 +88,7 @@ class Net:
         self.parameters: dict[str, Flat] = {}  # wires that are parameters; those of layers are the layers'
         self.wires: list[Flat] = []
         self.frozen: list[str] = []
+        self.patterns: list[str] = []  # those among them that name parameters, which there have to be
 
     def is_frozen(self, name: str) -> bool:
         """Whether the parameter of this name was frozen."""
@@ -172,6 +173,7 @@ class _Layout:
                 )
             )
         self.net.frozen += [prefix + pattern for pattern in model._frozen]
+        self.net.patterns += [prefix + pattern for pattern in model._frozen if pattern != "*"]
         if model.frozen:
             self.net.frozen.append(prefix + "*")
         table: dict[Any, Flat] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import fnmatch
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -73,6 +74,10 @@ class Network(Module):
         self.__dict__["_made_elsewhere"] = tuple(
             (leaf.path or "layer") + "." for leaf in net.leaves if isinstance(leaf.layer, ModuleLayer)
         )
+        names = [self.public(name) for name, _ in self.named_parameters()]
+        for pattern in net.patterns:
+            if not fnmatch.filter(names, pattern):
+                raise OptionError(explain(f"freeze: no parameter is called {pattern!r}", expected=", ".join(names)))
         for name, parameter in self.named_parameters():
             if net.is_frozen(self.public(name)):
                 parameter.requires_grad_(False)

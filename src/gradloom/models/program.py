@@ -67,6 +67,14 @@ class Traced:
         inputs = {name: self._input("inputs", name, spec) for name, spec in request.inputs.items()}
         tensors = {name: wrap(value) for name, value in inputs.items()}
         for name in request.input_gradients:
+            if not tensors[name].is_floating_point():
+                raise GradientError(
+                    explain(
+                        f"the input '{name}' has no gradient",
+                        given=f"it is of dtype {tensors[name].dtype}",
+                        where=user_frame(),
+                    )
+                )
             tensors[name].requires_grad_()
         captured = list(network.__jit_slots__())
         places = dict(captured)
