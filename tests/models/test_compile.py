@@ -519,6 +519,39 @@ def test_under_jax():
     assert jax.grad(lambda x: at_zero.evaluate({}, {"input": x})["output"][0])(jnp.zeros(1))[0] == 0
 
 
+def test_jax_gradients_and_state():
+    """The state is no input of the gradient: said aloud, not zero."""
+    jax = pytest.importorskip("jax")
+    model = Model()
+    model |= Linear(3)(input="x")
+    model += gl.nn.BatchNorm1d(3)
+    compiled = gl.compile(model, "jax", shapes={"x": [8, 4]})
+    params, state, x = compiled.get_parameters(), compiled.get_state(), data(gl.get_backend("jax"), 8, 4)
+
+    def loss(params, state):
+        outputs, new = compiled.evaluate(params, {"x": x}, state=state, training=True)
+        return (outputs["output"] ** 3).sum(), new
+
+    for fn in (loss, jax.jit(loss)):
+        (_, new), grads = jax.value_and_grad(fn, has_aux=True)(params, state)
+        outputs, expected, again = compiled.evaluate(
+            params, {"x": x}, lambda o: {"output": 3 * o["output"] ** 2}, state=state, training=True
+        )
+        for n in expected:
+            np.testing.assert_allclose(grads[n], expected[n], rtol=1e-4, atol=1e-5)
+        for n in again:
+            np.testing.assert_allclose(new[n], again[n], rtol=1e-6)
+
+    def of_state(means):
+        held = {**state, "batch_norm1d.running_mean": means}
+        return compiled.evaluate(params, {"x": x}, state=held)[0]["output"].sum()
+
+    with pytest.raises(GradientError, match="with respect to its state"):
+        jax.grad(of_state)(state["batch_norm1d.running_mean"])
+    fixed = jax.grad(lambda m: of_state(jax.lax.stop_gradient(m)))(state["batch_norm1d.running_mean"])
+    np.testing.assert_array_equal(fixed, 0)
+
+
 def test_jax_gradients_go_through_a_backward_call():
     jax = pytest.importorskip("jax")
     compiled = gl.compile(mlp(), "jax", shapes={"x": [6, 4]})

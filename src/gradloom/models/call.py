@@ -63,7 +63,7 @@ class Call:
 
     @property
     def traced(self) -> bool:
-        return is_traced((*self.params.values(), *self.inputs.values()))
+        return is_traced((*self.params.values(), *self.inputs.values(), *self.held.values()))
 
     def forward(self, program: Program) -> tuple[dict, dict]:
         """(outputs, state); the engine's own autograd goes through."""

@@ -305,8 +305,8 @@ class CompiledModel:
                 function of the outputs that gives it, which saves computing the outputs twice.
             input_gradients: Inputs whose gradients are wanted: `gradients["<name>_grad"]`. With `Parameters` these can be
                 had without asking.
-            state: As `get_state` or the last call gave it; the new one is returned last. JAX's transforms take it as fixed: they
-                give no gradient with respect to it, nor through the new one.
+            state: As `get_state` or the last call gave it; the new one is returned last. JAX's transforms give no gradient
+                through the new one, and raise where one with respect to it is wanted.
             training: Layers run in training mode: dropout drops, batch normalization uses the batch.
             seed: For random layers in training mode: the same seed gives the same masks.
 
