@@ -18,7 +18,7 @@ from ..tensor import storage
 from ..tensor.storage import STRUCTURE
 from ..tensor.tape import _new
 from ..tensor.tensor import Tensor
-from . import emit, passes, plan
+from . import emit, passes, plan, updates
 from .graph import Graph, Value
 from .trace import NOT_KEPT, Trace
 
@@ -239,7 +239,7 @@ class Compiled:
             if rule is None:
                 continue
             count = node.attrs["count"]
-            names = ["new_params", *(f"new_{s}" for s in plan.state_names(node))]
+            names = ["new_params", *(f"new_{s}" for s in updates.state_names(node))]
             for i, base in enumerate(names):
                 unique, k = base, 1
                 while unique in reserved:
@@ -415,8 +415,8 @@ def whole(backend: Backend, node: Any) -> bool:
 def _rule_line(node: Any, graph: Graph, helpers: emit.Helpers) -> list[str] | None:
     if not hasattr(node.op, "rule"):
         return None
-    in_place = helpers.backend.mutable and not plan.old_values_are_read(graph, node)
-    return plan.rule_lines(node, helpers, in_place)
+    in_place = helpers.backend.mutable and not updates.old_values_are_read(graph, node)
+    return updates.rule_lines(node, helpers, in_place)
 
 
 def compute(backend: Backend, node: Any, values: list) -> Any:

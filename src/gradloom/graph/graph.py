@@ -18,6 +18,9 @@ from ..dtypes import DType, default_dtype
 from ..errors import TraceError, explain, user_frame
 from ..ops.op import SCALARS, Kind, Op, adopt, dispatch, kind_of, promote
 
+#: Ops whose results may share the memory of their operand.
+VIEWS = frozenset(("reshape", "transpose", "broadcast_to", "expand_dims", "squeeze", "getitem", "windows"))
+
 
 class Value:
     """A value of the graph: an input, a constant, or a result of a node.
