@@ -15,7 +15,7 @@ from gradloom import optim
 from gradloom.backends.numpy import xp as NUMPY
 from gradloom.backends.registry import BACKENDS, backend_class
 from gradloom.ops.op import REGISTRY, VJPS, Op
-from gradloom.optim.rules.rule import RULES
+from gradloom.optim.rules.rule import HOST, RULES
 from ops import test_composites, test_primitives
 from ops.check import cotangent_for, forward, is_float
 
@@ -189,7 +189,7 @@ def test_update_against_the_rule(engine, name, dtype, layout):
         defaults = DEFAULTS[name]([optim_parameter()], **options).param_groups[0]
         flags = rule.flags(defaults)
         for step in (1, 2, 1000):
-            scalars = rule.scalars(defaults, step)
+            scalars = rule.scalars(HOST, defaults, step)
             exact = columns_for(rule, flags, layout)
             cast = [[np.array(a, dtype, copy=True) for a in column] for column in exact]
             native = [[backend.copy(backend.from_numpy(a)) for a in column] for column in cast]
@@ -223,7 +223,7 @@ def test_run_gives_the_numbers_of_the_rule(engine, name, dtype):
         flags = rule.flags(defaults)
         for step, lr in ((1, 0.1), (7, 0.01)):
             defaults["lr"] = lr
-            scalars = rule.scalars(defaults, step)
+            scalars = rule.scalars(HOST, defaults, step)
             exact = [column * 10 for column in columns_for(rule, flags, "contiguous")]
             with backend.context():
                 native = [[backend.copy(backend.from_numpy(a.astype(dtype))) for a in column] for column in exact]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .bound import Optimizer, refuse
+from .bound import Optimizer
+from .groups import refuse
 from .rules import adam
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from operator import is_
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,9 +16,17 @@ from ..tensor.grad_mode import no_grad
 from ..tensor.storage import assign, bump
 from ..tensor.tape import Raw
 from ..tensor.tensor import Tensor
-from .rules import Rule
+from .rules.rule import HOST, Rule
 
 _numbers = itertools.count()
+
+
+class Kept(NamedTuple):
+    """State of one parameter: number of updates, the rule's numbers (none: as at the start), {name: array}."""
+
+    step: int = 0
+    numbers: tuple = ()
+    arrays: dict[str, Any] = {}
 
 
 class Block:
@@ -27,32 +35,34 @@ class Block:
     Attributes:
         number: Of no other block, ever: compiled steps know a block by it.
         ids: Those of its parameters.
+        step: How often they were updated; numbers: the rule's numbers after that.
         state: {name: list of arrays, one a parameter}. In a flat block (NumPy) each list holds one array for all parameters,
             and `whole` holds one of the parameters themselves: their arrays are views into it, `views`. Compiled steps hold the lists.
     """
 
-    def __init__(self, group: dict, params: list[Tensor], step: int, state: dict[str, list], flat: bool):
+    def __init__(self, rule: Rule, group: dict, params: list[Tensor], kept: Kept, state: dict[str, list], flat: bool):
         self.number = next(_numbers)
         self.ids = frozenset(map(id, params))
-        self.group, self.params, self.flat = group, params, flat
+        self.rule, self.group, self.params, self.flat = rule, group, params, flat
         self.whole: list = []
         self.views: list = []
         self.gradient: Any = None
         self.state: dict[str, list] = {}
         if flat:
             self.flatten()
-        self.load(step, state)
+        self.load(kept, state)
 
-    def load(self, step: int, columns: dict[str, list]) -> None:
-        """Takes over a state, in the lists that there are; what it does not have is zeros.
+    def load(self, kept: Kept, columns: dict[str, list]) -> None:
+        """Takes over a state, in the lists that there are; what it does not have starts anew.
 
         Args:
-            columns: {name: arrays, one a parameter; None for zeros}.
+            kept: Step and numbers of all parameters.
+            columns: {name: arrays, one a parameter; None for what starts anew}.
         """
-        self.step = step
+        self.step, self.numbers = kept.step, kept.numbers or self.rule.first_numbers(self.group)
         for name in dict.fromkeys((*self.state, *columns)):
             arrays = [
-                zeros(p._array) if a is None else a
+                self.rule.first(name, p._array, self.group) if a is None else a
                 for p, a in zip(self.params, columns.get(name) or [None] * len(self.params), strict=True)
             ]
             self.state.setdefault(name, [])[:] = (
@@ -100,10 +110,13 @@ class Block:
             return list(self.state[name])
         return [part.copy() for part in self.split(self.state[name][0])]
 
-    def rest(self) -> dict[Tensor, tuple[int, dict[str, Any]]]:
-        """{parameter: (updates, {name: array})}."""
+    def rest(self) -> dict[Tensor, Kept]:
+        """What each parameter takes along when the block is given up."""
         columns = {name: self.parts(name) for name in self.state}
-        return {p: (self.step, {n: column[i] for n, column in columns.items()}) for i, p in enumerate(self.params)}
+        return {
+            p: Kept(self.step, self.numbers, {n: column[i] for n, column in columns.items()})
+            for i, p in enumerate(self.params)
+        }
 
     def clear(self) -> None:
         """Lets go of the arrays: compiled steps that nobody will run again hold the lists."""
@@ -112,18 +125,30 @@ class Block:
 
     # --- updates
 
+    def flags(self, rule: Rule, flags: dict) -> dict:
+        """With those that the shape selects."""
+        return {**flags, **rule.kind(tuple(self.params[0].shape), self.group)}
+
     def names(self, rule: Rule, flags: dict) -> tuple:
         """Names of the state arrays; makes those that a changed option asks for."""
         names = rule.state(flags)
         for name in names:
             if name not in self.state:
-                self.state[name] = [zeros(a) for a in self.whole or [p._array for p in self.params]]
+                arrays = self.whole or [p._array for p in self.params]
+                self.state[name] = [rule.first(name, a, self.group) for a in arrays]
         return names
+
+    def ahead(self, updates: int = 0) -> tuple:
+        """The rule's scalars for the update after `updates` more."""
+        o = plain_options(self.group)
+        numbers = self.rule.numbers_after(HOST, o, self.step, self.numbers, updates)
+        return self.rule.scalars(HOST, o, self.step + updates + 1, *numbers)
 
     def update(self, rule: Rule, flags: dict) -> None:
         """One update of the parameters by their gradients."""
+        flags = self.flags(rule, flags)
         names = self.names(rule, flags)
-        scalars = rule.scalars(self.group, self.step + 1)
+        scalars = self.ahead()
         grads = [p._grad._array for p in self.params]
         self.ready()
         params = self.whole or [p._array for p in self.params]
@@ -138,15 +163,20 @@ class Block:
             put(p, array)
         for name, column in zip(names, new[1:], strict=True):
             self.state[name][:] = column
+        self.count()
+
+    def count(self) -> None:
+        """After an update."""
+        if self.numbers:
+            self.numbers = self.rule.numbers_after(HOST, plain_options(self.group), self.step, self.numbers, 1)
         self.step += 1
 
     def trace(self, rule: Rule, flags: dict) -> None:
         """The same on traced values."""
+        flags = self.flags(rule, flags)
         names = self.names(rule, flags)
         ahead = PLACE.count(self)
-        scalars = PLACE.host_scalars(
-            lambda: rule.scalars(self.group, self.step + ahead + 1), rule.scalar_names, self.params[0].dtype
-        )
+        scalars = PLACE.host_scalars(lambda: self.ahead(ahead), rule.scalar_names, self.params[0].dtype)
         states = [PLACE.state(self.state[n], n) and self.state[n] for n in names]
         grads = [p.grad._array for p in self.params]  # type: ignore[union-attr]
         params = [p._array for p in self.params]
@@ -172,7 +202,7 @@ class Block:
 
     def advance(self) -> None:
         """After a run of a compiled step, which has updated the arrays."""
-        self.step += 1
+        self.count()
         if self.flat and (not self.views or self.views[0].base is not self.whole[0]):
             self.rebind()
 
@@ -181,6 +211,20 @@ class Block:
         if self.flat and not all(map(is_, [p._array for p in self.params], self.views)):
             self.flatten()
         return True
+
+
+def plain_options(group: dict) -> dict:
+    """A group's options with numbers in place of Tensors."""
+    values = group.values()
+    if not any(hasattr(v, "item") for v in (*values, *(x for v in values if type(v) is tuple for x in v))):
+        return group
+    return {k: _plain(v) if k != "params" else v for k, v in group.items()}
+
+
+def _plain(value: Any) -> Any:
+    if type(value) is tuple:
+        return tuple(map(_plain, value))
+    return value.item() if hasattr(value, "item") else value
 
 
 def put(p: Tensor, array: Any) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from operator import is_
 from typing import Any, ClassVar
-
-import numpy as np
 
 from ..backends.registry import backend_of, default_backend, get_backend
 from ..errors import OptionError, explain
@@ -17,31 +15,78 @@ from ..graph.slots import Retrace
 from ..tensor.grad_mode import enable_grad
 from ..tensor.storage import STRUCTURE
 from ..tensor.tape import Raw
-from ..tensor.tensor import Tensor
-from .block import Block, engine_of, zeros
-from .rules import Rule
+from ..tensor.tensor import Handle, Tensor
+from .block import Block, Kept, engine_of, zeros
+from .groups import prepared
+from .rules.rule import Rule
+from .saved import columns, kept_of, own
+
+#: Hooks of all optimizers: {"step_pre" or "step_post": {handle: hook}}.
+EVERY: dict[str, dict] = {}
+
+
+def register_optimizer_step_pre_hook(hook: Callable) -> Handle:
+    """`hook(optimizer, args, kwargs)` is called before each step of any optimizer."""
+    return Handle(EVERY.setdefault("step_pre", {}), hook)
+
+
+def register_optimizer_step_post_hook(hook: Callable) -> Handle:
+    """`hook(optimizer, args, kwargs)` is called after each step of any optimizer."""
+    return Handle(EVERY.setdefault("step_post", {}), hook)
+
+
+class _Prototype:
+    """Given for the parameters: options are checked, and there is nothing to update."""
 
 
 class Optimizer:
-    """Base of the optimizers: parameter groups, state, `step`, `zero_grad`, `state_dict`.
+    """Base of the optimizers: parameter groups, state, `step`, `zero_grad`, `state_dict`, hooks.
+
+    Most have a rule, which does the work. One without a rule overrides `_step`, and keeps what it likes in `state[p]`.
 
     Args:
-        params: Tensors that require gradients, or dicts with "params" and options of their own.
+        params: Tensors that require gradients, pairs of their names and them, or dicts with "params" and options of their own.
         defaults: Options of groups that do not set them.
+
+    Raises:
+        TypeError: `params` is a Tensor, a set, or has something else than Tensors in it.
+        ValueError: No parameters; one that is no leaf, or in two groups; names of some only; a rate of several elements.
+
+    Example:
+        >>> import gradloom as gl
+        >>> class SignDescent(gl.optim.Optimizer):
+        ...     def __init__(self, params, lr=0.1):
+        ...         super().__init__(params, {"lr": lr})
+        ...
+        ...     def _step(self, closure=None):
+        ...         with gl.no_grad():
+        ...             for group in self.param_groups:
+        ...                 for p in group["params"]:
+        ...                     p -= group["lr"] * p.grad.sign()
+        >>> w = gl.tensor([1.0, -2.0], requires_grad=True)
+        >>> optimizer = SignDescent([w])
+        >>> (w * w).sum().backward()
+        >>> optimizer.step()
+        >>> w.tolist()
+        [0.8999999761581421, -1.899999976158142]
     """
 
-    rule: ClassVar[Rule]
+    rule: ClassVar[Rule] = None  # type: ignore[assignment]
 
     def __init__(self, params: Iterable, defaults: dict[str, Any]):
+        self.defaults = defaults
+        if params is _Prototype:  # type: ignore[comparison-overlap]
+            return
         if isinstance(params, Tensor):
             raise TypeError(
                 f"params argument given to the optimizer should be an iterable of Tensors or dicts, but got {type(params).__name__}"
             )
-        self.defaults = defaults
+        self._hooks: dict[str, dict] = {}
+        self._own_state: dict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
         self._blocks: dict[int, list[Block]] = {}  # by id of the group
         self._last: dict[int, tuple[Any, list[Tensor], list[Block]]] = {}  # what `_of` found last
-        self._rest: dict[Tensor, tuple[int, dict[str, Any]]] = {}  # state of parameters that are in no block now
+        self._rest: dict[Tensor, Kept] = {}  # state of parameters that are in no block now
         groups = list(params)
         if not groups:
             raise ValueError("optimizer got an empty parameter list")
@@ -55,39 +100,36 @@ class Optimizer:
             lines += [f"    {k}: {group[k]}" for k in sorted(group) if k != "params"]
         return "\n".join([*lines, ")"])
 
+    @classmethod
+    def prototype(cls, **options: Any) -> Optimizer:
+        """One without parameters, whose `defaults` are these options, checked, and the defaults: what the functional face is made of."""
+        return cls(_Prototype, **options)  # type: ignore[arg-type]
+
     def add_param_group(self, group: dict[str, Any]) -> None:
         """Adds a group: {"params": Tensors, and options that differ from the defaults}."""
-        if not isinstance(group, dict):
-            raise TypeError(f"param_group must be a dict, but got {type(group)}")
-        group = dict(group)
-        params = group["params"]
-        if isinstance(params, set):
-            raise TypeError(
-                "optimizer parameters need to be organized in ordered collections, but the ordering of tensors in sets will "
-                "change between runs. Please use a list instead."
-            )
-        group["params"] = [params] if isinstance(params, Tensor) else list(params)
-        if group["params"] and isinstance(group["params"][0], tuple):
-            group["param_names"] = [name for name, _ in group["params"]]
-            group["params"] = [p for _, p in group["params"]]
-        for p in group["params"]:
-            if not isinstance(p, Tensor):
-                raise TypeError(f"optimizer can only optimize Tensors, but one of the params is {type(p).__name__}")
-            if not p.is_leaf:
-                raise ValueError("can't optimize a non-leaf Tensor")
-        for name, default in self.defaults.items():
-            group.setdefault(name, default)
-        if len({id(p) for p in group["params"]}) != len(group["params"]):
-            raise ValueError("optimizer contains a parameter group with duplicate parameters")
-        known = {id(p) for g in self.param_groups for p in g["params"]}
-        if any(id(p) in known for p in group["params"]):
-            raise ValueError("some parameters appear in more than one parameter group")
+        group = prepared(group, self.defaults, self.param_groups)
+        self.check_group(group)
         if group.get("fused"):
             if group.get("foreach"):
                 raise RuntimeError("`fused` and `foreach` cannot be `True` together.")  # PyTorch's text
             self._demand_kernel(group)
         self.param_groups.append(group)
         STRUCTURE.version += 1
+
+    def check_group(self, group: dict[str, Any]) -> None:
+        """Raises for parameters or options that this optimizer does not take."""
+        rule = self.rule
+        if rule is None:
+            return
+        for p in group["params"]:
+            rule.kind(tuple(p.shape), group)
+        if rule.per == "tree" and self.param_groups:
+            raise ValueError(
+                explain(
+                    f"{type(self).__name__} looks at all parameters together and takes one group",
+                    do="give all parameters in one list",
+                )
+            )
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drops the gradients, or sets them to zeros."""
@@ -106,6 +148,21 @@ class Optimizer:
         Args:
             closure: Called first, with gradients enabled; computes the loss anew and returns it.
         """
+        if not self._hooks and not EVERY:
+            return self._step(closure)
+        args, kwargs = (closure,), dict[str, Any]()
+        for hook in (*EVERY.get("step_pre", {}).values(), *self._hooks.get("step_pre", {}).values()):
+            new = hook(self, args, kwargs)
+            if new is not None:
+                if not isinstance(new, tuple) or len(new) != 2:
+                    raise RuntimeError(f"{hook} must return None or a tuple of (new_args, new_kwargs), but got {new}.")
+                args, kwargs = new
+        loss = self._step(*args, **kwargs)
+        for hook in (*self._hooks.get("step_post", {}).values(), *EVERY.get("step_post", {}).values()):
+            hook(self, args, kwargs)
+        return loss
+
+    def _step(self, closure: Callable | None = None) -> Any:
         loss = None
         if closure is not None:
             with enable_grad():
@@ -122,6 +179,41 @@ class Optimizer:
                 if PLACE.graph is not None:
                     PLACE.check(functools.partial(self._goes_on, group, (rule, flags), default_backend().fast))
         return loss
+
+    # --- hooks
+
+    def _register(self, place: str, hook: Callable, prepend: bool = False) -> Handle:
+        hooks = self._hooks.setdefault(place, {})
+        handle = Handle(hooks, hook)
+        if prepend:
+            first = {handle: hooks.pop(handle), **hooks}
+            hooks.clear()
+            hooks.update(first)
+        return handle
+
+    def register_step_pre_hook(self, hook: Callable) -> Handle:
+        """`hook(optimizer, args, kwargs)` is called before each step; it may return (args, kwargs) to be used instead."""
+        return self._register("step_pre", hook)
+
+    def register_step_post_hook(self, hook: Callable) -> Handle:
+        """`hook(optimizer, args, kwargs)` is called after each step."""
+        return self._register("step_post", hook)
+
+    def register_state_dict_pre_hook(self, hook: Callable, prepend: bool = False) -> Handle:
+        """`hook(optimizer)` is called before `state_dict`."""
+        return self._register("state_dict_pre", hook, prepend)
+
+    def register_state_dict_post_hook(self, hook: Callable, prepend: bool = False) -> Handle:
+        """`hook(optimizer, state_dict)` is called on the result of `state_dict`, and may return another."""
+        return self._register("state_dict_post", hook, prepend)
+
+    def register_load_state_dict_pre_hook(self, hook: Callable, prepend: bool = False) -> Handle:
+        """`hook(optimizer, state_dict)` is called on what is to be loaded (a shallow copy), and may return another."""
+        return self._register("load_pre", hook, prepend)
+
+    def register_load_state_dict_post_hook(self, hook: Callable, prepend: bool = False) -> Handle:
+        """`hook(optimizer)` is called after `load_state_dict`."""
+        return self._register("load_post", hook, prepend)
 
     def _code(self, group: dict) -> tuple[Rule, dict]:
         """The rule and the flags that a group's options ask for. PyTorch, too, has the kernel only where `foreach` is not given."""
@@ -151,6 +243,13 @@ class Optimizer:
         if same and (PLACE.graph is not None or all(b.fits(group) for b in blocks)):
             return blocks
         found = self._cover(group, params, part=True)
+        if len(found) > 1 and self.rule.per == "tree":
+            raise ValueError(
+                explain(
+                    f"{type(self).__name__} updates all parameters together; these differ in dtype, device or number of updates",
+                    do="bring them to one dtype and device, and give gradients to the same parameters at each step",
+                )
+            )
         self._last[id(group)] = (options, params, found)
         return found
 
@@ -194,15 +293,17 @@ class Optimizer:
         for p in params:
             # One by one where asked for, and where an update is seen by another parameter.
             alone = group.get("foreach") is False or p._base is not None or cells[id(p._cell)] > 1
-            key = (self._rest.get(p, (0,))[0], p.dtype, engine_of(p._array), id(p) if alone else None)
+            kept = self._rest.get(p, Kept())
+            kind = tuple(self.rule.kind(tuple(p.shape), group).items())
+            key = (kept.step, kept.numbers, p.dtype, engine_of(p._array), kind, id(p) if alone else None)
             parts.setdefault(key, []).append(p)
         made = []
-        for (step, _, (backend, _), _), members in parts.items():
-            state = columns(members, self._rest)
+        for (_, _, _, (backend, _), _, _), members in parts.items():
+            kept, state = self._rest.get(members[0], Kept()), columns(members, self._rest)
             for p in members:
                 self._rest.pop(p, None)
-            flat = backend.name == "numpy" and members[0]._base is None
-            made.append(Block(group, members, step, state, flat))
+            flat = self.rule.per == "element" and backend.name == "numpy" and members[0]._base is None
+            made.append(Block(self.rule, group, members, kept, state, flat))
         return made
 
     def _drop(self, group: dict, block: Block) -> None:
@@ -223,28 +324,43 @@ class Optimizer:
 
     @property
     def state(self) -> dict[Tensor, dict[str, Any]]:
-        """{parameter: {"step": Tensor, name: Tensor, ...}} of the parameters that were updated; a copy."""
+        """{parameter: {"step": number, name: Tensor, ...}} of the parameters that were updated.
+
+        A copy, but in an optimizer without a rule, whose own it is.
+        """
+        if self.rule is None:
+            return self._own_state
         result = {}
         for group in self.param_groups:
-            found: dict[Tensor, tuple[int, dict]] = dict(self._rest)
+            found: dict[Tensor, Kept] = dict(self._rest)
             for block in self._blocks_of(group):
                 found.update(block.rest())
             for p in group["params"]:
-                if p in found and found[p][0]:
-                    step, arrays = found[p]
-                    result[p] = {"step": float(step), **{k: Raw.wrap(backend_of(a).copy(a)) for k, a in arrays.items()}}
+                if p in found and found[p].step:
+                    step, numbers, arrays = found[p]
+                    result[p] = {
+                        **({"step": float(step)} if self.rule.counts else {}),
+                        **dict(zip(self.rule.numbers, numbers, strict=False)),
+                        **{k: Raw.wrap(backend_of(a).copy(a)) for k, a in arrays.items()},
+                    }
         return result
 
     def state_dict(self) -> dict[str, Any]:
         """State and options as PyTorch lays them out: parameters by their number over all groups."""
+        for hook in list(self._hooks.get("state_dict_pre", {}).values()):
+            hook(self)
         number = {id(p): i for i, p in enumerate(p for g in self.param_groups for p in g["params"])}
-        return {
+        result: dict[str, Any] = {
             "state": {number[id(p)]: s for p, s in self.state.items()},
             "param_groups": [
                 {**{k: v for k, v in g.items() if k != "params"}, "params": [number[id(p)] for p in g["params"]]}
                 for g in self.param_groups
             ],
         }
+        for hook in list(self._hooks.get("state_dict_post", {}).values()):
+            new = hook(self, result)
+            result = result if new is None else new
+        return result
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over what `state_dict` gave; the parameters stay as they are.
@@ -252,6 +368,10 @@ class Optimizer:
         Raises:
             ValueError: Other numbers of groups or parameters; nothing is changed then.
         """
+        state_dict = dict(state_dict)
+        for hook in list(self._hooks.get("load_pre", {}).values()):
+            new = hook(self, state_dict)
+            state_dict = state_dict if new is None else new
         groups = state_dict["param_groups"]
         if len(groups) != len(self.param_groups):
             raise ValueError("loaded state dict has a different number of parameter groups")
@@ -264,7 +384,7 @@ class Optimizer:
             for a, b in zip(groups, self.param_groups, strict=True)
             for n, p in zip(a["params"], b["params"], strict=True)
         }
-        rest: dict[Tensor, tuple[int, dict[str, Any]]] = {}
+        rest: dict[Tensor, Kept] = {}
         for number, s in state_dict["state"].items():
             p = by_number.get(int(number))
             if p is None:
@@ -274,36 +394,26 @@ class Optimizer:
                         expected=f"numbers among {sorted(by_number)}",
                     )
                 )
-            arrays = {}
-            for name, value in s.items():
-                if name == "step" or value is None:
-                    continue
-                given = value._array if isinstance(value, Tensor) else value
-                array = bring(p, given)
-                if tuple(array.shape) != tuple(p.shape):
-                    raise ValueError(
-                        explain(
-                            f"the state '{name}' of parameter {number} has another shape than the parameter",
-                            expected=list(p.shape),
-                            given=list(array.shape),
-                        )
-                    )
-                arrays[name] = backend_of(array).copy(array) if array is given else array
-            rest[p] = (int(float(s.get("step", 1))), arrays)
+            if self.rule is None:
+                self._own_state[p] = {k: own(p, v) for k, v in s.items()}
+            else:
+                rest[p] = kept_of(self.rule, self.defaults, number, p, s)
         for a, b in zip(groups, self.param_groups, strict=True):
             b.update({k: v for k, v in a.items() if k != "params"})
             self._last.pop(id(b), None)
         self._rest = rest
         for group in self.param_groups:
             for block in list(self._blocks_of(group)):
-                if len({rest.get(p, (0,))[0] for p in block.params}) > 1:
+                if len({rest.get(p, Kept())[:2] for p in block.params}) > 1:
                     self._drop(group, block)  # updates that were equal no longer are
                     continue
                 # Into the lists that there are: a compiled step goes on with them.
-                block.load(rest.get(block.params[0], (0,))[0], columns(block.params, rest))
+                block.load(rest.get(block.params[0], Kept()), columns(block.params, rest))
                 for p in block.params:
                     rest.pop(p, None)
         STRUCTURE.version += 1
+        for hook in list(self._hooks.get("load_post", {}).values()):
+            hook(self)
 
     # --- what gradloom.jit asks
 
@@ -314,6 +424,8 @@ class Optimizer:
 
     def __jit_prepare__(self) -> None:
         """Makes the state before a trace, so that it is an input from the first run on."""
+        if self.rule is None:
+            return
         for group in self.param_groups:
             params = [p for p in group["params"] if p._node is not None]
             self._cover(group, params, part=False)
@@ -323,6 +435,8 @@ class Optimizer:
                 block.ready()
 
     def __jit_key__(self) -> tuple:
+        if self.rule is None:
+            return ()
         return tuple(
             (
                 id(group),
@@ -333,38 +447,3 @@ class Optimizer:
             for group in self.param_groups
             for rule, flags in (self._code(group),)
         )
-
-
-def columns(params: list[Tensor], rest: dict) -> dict[str, list]:
-    """{name: the state's arrays of that name, one a parameter; None where a parameter has none}."""
-    names = dict.fromkeys(n for p in params if p in rest for n in rest[p][1])
-    states = [rest[p][1] if p in rest else {} for p in params]
-    return {n: [bring(p, s[n]) if n in s else None for p, s in zip(params, states, strict=True)] for n in names}
-
-
-def bring(p: Tensor, value: Any) -> Any:
-    """A state as an array of the parameter's engine and dtype, on its device: itself, if it is one, else a copy."""
-    like = p._array
-    if type(value) is type(like) and value.dtype == like.dtype:
-        return value
-    backend = backend_of(like)
-    home, device = backend(dtype=p.dtype), backend.device_of(like)
-    if home.device != device:
-        home = backend(dtype=p.dtype, device=device)
-    with home.context():
-        array = backend_of(value).to_numpy(value) if hasattr(value, "shape") else np.asarray(value)
-        return home.copy(home.from_numpy(array, p.dtype))
-
-
-def check_options(name: str, **checks: tuple[bool, str]) -> None:
-    """Raises ValueError with PyTorch's text for the first option that is out of range."""
-    for holds, text in checks.values():
-        if not holds:
-            raise ValueError(text)
-
-
-def refuse(name: str, **options: Any) -> None:
-    """Options that only make sense for PyTorch's own graphs are refused, not ignored."""
-    for option, value in options.items():
-        if value:
-            raise OptionError(explain(f"{name} does not take {option}=True", do="leave it out"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 from .rule import rule
 
@@ -19,19 +19,19 @@ def _flags(o: dict) -> dict:
     }
 
 
-def correction(beta: float, step: int) -> float:
+def correction(m: Any, beta: Any, step: Any) -> Any:
     """1 - beta ** step, exact also where beta ** step is close to 1."""
-    return -math.expm1(step * math.log(beta)) if beta > 0 else 1.0
+    return -m.expm1(step * m.log(m.maximum(beta, 1e-300)))
 
 
-def _scalars(o: dict, step: int) -> tuple:
+def _scalars(m: Any, o: dict, step: Any) -> tuple:
     beta1, beta2 = o["betas"]
-    root = math.sqrt(correction(beta2, step))
+    root = m.sqrt(correction(m, beta2, step))
     return (
         1.0 - beta1,
         beta2,
         1.0 - beta2,
-        o["lr"] / correction(beta1, step) * root,
+        o["lr"] / correction(m, beta1, step) * root,
         o["eps"] * root,
         1.0 - o["lr"] * o["weight_decay"] if o["decoupled_weight_decay"] else o["weight_decay"],
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .rule import rule
 
 
@@ -14,9 +16,9 @@ def _flags(o: dict) -> dict:
     }
 
 
-def _scalars(o: dict, step: int) -> tuple:
+def _scalars(m: Any, o: dict, step: Any) -> tuple:
     # PyTorch's buffer starts as the first gradient itself, without dampening; zeros and a dampening of 0 give the same.
-    dampening = 0.0 if step == 1 else o["dampening"]
+    dampening = m.where(step == 1, 0.0, o["dampening"])
     return o["lr"], o["momentum"], 1.0 - dampening, o["weight_decay"]
 
 
@@ -25,6 +27,7 @@ def _scalars(o: dict, step: int) -> tuple:
     flags=_flags,
     scalars=_scalars,
     names=("lr", "momentum", "keep", "weight_decay"),
+    counts=False,
 )
 def sgd(xp, p, g, *rest, momentum_, decay, nesterov, maximize):
     """p - lr * b, with b = momentum * b + (1 - dampening) * g; Nesterov: p - lr * (g + momentum * b).
