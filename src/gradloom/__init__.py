@@ -62,9 +62,12 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from . import models, training
     from .models import Linear, Model, compile
+    from .optim.plot import plot_schedule
 
 _BACKENDS = {"JaxBackend": "jax", "TorchBackend": "torch", "MlxBackend": "mlx"}
-_LATER = {"models": "", "training": "", "Model": "models", "Linear": "models", "compile": "models"}
+_LATER = {
+    "models": "", "training": "", "Model": "models", "Linear": "models", "compile": "models", "plot_schedule": "optim.plot",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

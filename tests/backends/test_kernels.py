@@ -14,8 +14,10 @@ import pytest
 from gradloom import optim
 from gradloom.backends.numpy import xp as NUMPY
 from gradloom.backends.registry import BACKENDS, backend_class
+from gradloom.dtypes import dtype as as_dtype
+from gradloom.graph import chunks, fast
 from gradloom.ops.op import REGISTRY, VJPS, Op
-from gradloom.optim.rules.rule import HOST, RULES
+from gradloom.optim.rules.rule import HOST, RULES, Rule
 from ops import test_composites, test_primitives
 from ops.check import cotangent_for, forward, is_float
 
@@ -43,8 +45,80 @@ RULE_OPTIONS: dict[str, list[dict]] = {
         for mu, damp, n in ((0, 0, False), (0.9, 0, False), (0.9, 0.3, False), (0.9, 0, True))
         for w, m in itertools.product((0, 0.1), (False, True))
     ],
+    **{
+        name: [
+            {"weight_decay": w, "decoupled_weight_decay": d, "maximize": m, "lr": 0.1}
+            for (w, d), m in (((0, False), False), ((0.1, False), True), ((0.1, True), False))
+        ]
+        for name in ("nadam", "radam")
+    },
+    **{
+        name: [{"weight_decay": w, "maximize": m, "lr": 0.1} for w, m in ((0.1, False), (0, True))]
+        for name in ("adamax", "adadelta", "adagrad", "asgd", "adafactor")
+    },
+    "rmsprop": [
+        {"weight_decay": w, "momentum": mu, "centered": c, "maximize": w == 0, "eps": 10.0, "lr": 0.1}
+        for w, mu, c in ((0.1, 0, False), (0, 0.9, False), (0.1, 0.9, True))
+    ],
+    "rprop": [{"maximize": m, "lr": 0.1} for m in (False, True)],
+    "muon": [{"nesterov": n, "adjust_lr_fn": a, "lr": 0.1} for n, a in ((True, None), (False, "match_rms_adamw"))],
+    "lion": [{"weight_decay": w, "maximize": m, "lr": 0.1} for w, m in ((0.1, False), (0, True))],
+    "adabelief": [
+        {"rectify": True, "weight_decay": 0.1, "lr": 0.1},
+        {"rectify": True, "amsgrad": True, "weight_decay": 0.1, "weight_decouple": False, "maximize": True, "lr": 0.1},
+        {"rectify": False, "eps": 1e-8, "lr": 0.1},
+    ],
+    "yogi": [{"weight_decay": w, "maximize": m, "lr": 0.1} for w, m in ((0.1, False), (0, True))],
+    "adan": [
+        {"weight_decay": 0.1, "lr": 0.1},
+        {"weight_decay": 0.1, "no_prox": True, "maximize": True, "lr": 0.1},
+        {"lr": 0.1},
+    ],
+    "adopt": [
+        {"lr": 0.1},
+        {"weight_decay": 0.1, "decoupled": True, "maximize": True, "lr": 0.1},
+        {"weight_decay": 0.1, "clip_power": None, "lr": 0.1},
+    ],
+    "ademamix": [
+        {"weight_decay": w, "maximize": m, "alpha_warmup": 5, "lr": 0.1} for w, m in ((0.1, False), (0, True))
+    ],
+    "sgd_schedule_free": [{"weight_decay": 0.1, "lr": 0.1}, {"maximize": True, "warmup_steps": 5, "lr": 0.1}],
+    "adamw_schedule_free": [{"weight_decay": 0.1, "lr": 0.1}, {"maximize": True, "warmup_steps": 5, "lr": 0.1}],
+    "lamb": [
+        {"lr": 0.1},
+        {"weight_decay": 0, "trust_clip": True, "maximize": True, "lr": 0.1},
+        {"adapt": False, "lr": 0.1},
+    ],
+    "lars": [
+        {"lr": 0.1},
+        {"momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1, "trust_clip": True, "maximize": True, "lr": 0.1},
+        {"momentum": 0.9, "nesterov": True, "adapt": False, "lr": 0.1},
+    ],
+    "novograd": [
+        {"lr": 0.1},
+        {"amsgrad": True, "weight_decay": 0.1, "grad_averaging": True, "maximize": True, "lr": 0.1},
+    ],
+    "prodigy": [
+        {"d0": 0.1, "lr": 0.1},
+        {"d0": 0.1, "weight_decay": 0.1, "decouple": False, "safeguard_warmup": True, "maximize": True, "lr": 0.1},
+        {"d0": 0.1, "weight_decay": 0.1, "use_bias_correction": True, "growth_rate": 1.1, "lr": 0.1},
+    ],
+    "shampoo": [
+        {"eps": 0.1, "lr": 0.1},
+        {"eps": 0.1, "momentum": 0.9, "beta2": 0.9, "weight_decay": 0.1, "precondition_frequency": 3, "lr": 0.1},
+    ],
+    "soap": [
+        {"precondition_frequency": 1, "eps": 0.1, "lr": 0.1},
+        {"precondition_frequency": 3, "eps": 0.1, "weight_decay": 0, "maximize": True, "lr": 0.1},
+    ],
+    "sophia": [{"weight_decay": 0.1, "bs": 10, "lr": 0.1}, {"weight_decay": 0, "maximize": True, "bs": 10, "lr": 0.1}],
 }
-DEFAULTS = {"adam": optim.Adam, "sgd": optim.SGD}
+#: name of a rule -> the class that has its options.
+DEFAULTS: dict[str, Any] = {}
+for _name in sorted(optim.__all__):
+    _rule = getattr(getattr(optim, _name), "rule", None)
+    if isinstance(_rule, Rule):
+        DEFAULTS.setdefault(_rule.name, getattr(optim, _name))
 
 
 def kernels(engine: str) -> dict[str, Any]:
@@ -189,7 +263,7 @@ def test_update_against_the_rule(engine, name, dtype, layout):
         defaults = DEFAULTS[name]([optim_parameter()], **options).param_groups[0]
         flags = rule.flags(defaults)
         for step in (1, 2, 1000):
-            scalars = rule.scalars(HOST, defaults, step)
+            scalars = rule.scalars(HOST, defaults, step, *rule.first_numbers(defaults))
             exact = columns_for(rule, flags, layout)
             cast = [[np.array(a, dtype, copy=True) for a in column] for column in exact]
             native = [[backend.copy(backend.from_numpy(a)) for a in column] for column in cast]
@@ -208,7 +282,32 @@ def test_update_against_the_rule(engine, name, dtype, layout):
 def optim_parameter():
     import gradloom
 
-    return gradloom.tensor([1.0], requires_grad=True)
+    return gradloom.tensor([[1.0]], requires_grad=True)
+
+
+#: name of a rule -> the shapes that it takes, or that do not take XLA long, where those are not all.
+RULE_SHAPES: dict[str, list[tuple]] = {"muon": [(3, 4), (4, 2)], "shampoo": [(3, 4), ()]}
+
+
+def samples_of(rule: Rule, o: dict, step: int) -> Iterator[tuple[dict, list[list[np.ndarray]]]]:
+    """(flags, columns in float64) of the calls of a rule; where shapes select code, or states are no arrays of any numbers, those of a few
+    updates."""
+    flags = rule.flags(o) | rule.phase(o, step)
+    if rule.per == "element":
+        yield flags, [column * 10 for column in columns_for(rule, flags, "contiguous")]
+        return
+    shapes = RULE_SHAPES.get(rule.name, [(3, 4), (5,), (2, 2, 3), ()])
+    for group in [shapes] if rule.per == "tree" else [[shape] * 2 for shape in shapes]:
+        rng = np.random.default_rng(3)
+        flags = rule.flags(o) | rule.kind(group[0], o)
+        params = [np.asarray(rng.standard_normal(shape)) for shape in group]
+        states = [[np.asarray(rule.first(name, p, o)) for p in params] for name in rule.state(flags)]
+        for k in range(1, 5):
+            columns = [params, [np.asarray(rng.standard_normal(shape)) for shape in group], *states]
+            if k < 4:
+                scalars = rule.scalars(HOST, o, k, *rule.first_numbers(o))
+                params, *states = rule.rows(NUMPY, *columns, *scalars, **flags | rule.phase(o, k))
+        yield flags | rule.phase(o, step), columns
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -219,20 +318,60 @@ def test_run_gives_the_numbers_of_the_rule(engine, name, dtype):
     rule = RULES[name]
     backend = backend_class(engine)(dtype=dtype, device="cpu")
     for options in RULE_OPTIONS[name][:3]:
-        defaults = DEFAULTS[name]([optim_parameter()], **options).param_groups[0]
-        flags = rule.flags(defaults)
+        defaults = DEFAULTS[name].prototype(**options).defaults
         for step, lr in ((1, 0.1), (7, 0.01)):
             defaults["lr"] = lr
-            scalars = rule.scalars(HOST, defaults, step)
-            exact = [column * 10 for column in columns_for(rule, flags, "contiguous")]
-            with backend.context():
-                native = [[backend.copy(backend.from_numpy(a.astype(dtype))) for a in column] for column in exact]
+            scalars = rule.scalars(HOST, defaults, step, *rule.first_numbers(defaults))
+            for flags, exact in samples_of(rule, defaults, step):
+                with backend.context():
+                    native = [[backend.copy(backend.from_numpy(a.astype(dtype))) for a in column] for column in exact]
+                expected = rule.rows(NUMPY, *exact, *scalars, **flags)
+                made = rule.run(native, scalars, flags)
+                for new, old in zip(made, expected, strict=True):
+                    for a, b in zip(new, old, strict=True):
+                        assert backend.dtype_of(a).name == dtype
+                        np.testing.assert_allclose(backend.to_numpy(a), b, **TOLERANCE[dtype])
+
+
+@pytest.fixture(scope="module")
+def kernel_folder(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADLOOM_CACHE", str(tmp_path_factory.mktemp("kernels")))
+        yield
+
+
+@pytest.mark.parametrize("name", sorted(name for name, rule in RULES.items() if rule.per == "element"))
+def test_loops_over_flat_arrays(name, kernel_folder, monkeypatch):
+    """NumPy's printed loop and Numba's: the numbers of the rule, and of each other to the last bit."""
+    monkeypatch.setattr(chunks, "CHUNK", 8)  # several chunks
+    monkeypatch.setattr(chunks, "_LOOPS", chunks._Loops())
+    rule = RULES[name]
+    for n, options in enumerate(RULE_OPTIONS[name]):
+        defaults = DEFAULTS[name]([optim_parameter()], **options).param_groups[0]
+        for step, dtype in ((1, "float32"), (7, "float32"), (7, "float64")):
+            flags = rule.flags(defaults) | rule.phase(defaults, step)
+            scalars = rule.scalars(HOST, defaults, step, *rule.first_numbers(defaults))
+            exact = columns_for(rule, flags, "contiguous")
             rows = [rule.leaf(NUMPY, *row, *scalars, **flags) for row in zip(*exact, strict=True)]
-            made = rule.run(native, scalars, flags)
-            for new, old in zip(made, zip(*rows, strict=True), strict=True):
-                for a, b in zip(new, old, strict=True):
-                    assert backend.dtype_of(a).name == dtype
-                    np.testing.assert_allclose(backend.to_numpy(a), b, **TOLERANCE[dtype])
+            expected = [np.concatenate([a.ravel() for a in column]) for column in zip(*rows, strict=True)]
+            cast = [[a.astype(dtype) for a in column] for column in exact]
+            parts = chunks.groups([a.size for a in cast[0]])
+            assert len(parts) > 1
+            made = []
+            for form in ("chunks", "numba"):
+                if form == "numba" and (not fast.takes(rule) or (dtype == "float64" and n)):
+                    continue
+                p, *states = (np.concatenate([a.ravel() for a in c]) for k, c in enumerate(cast) if k != 1)
+                if form == "numba":
+                    fast.kernel(rule, flags, as_dtype(dtype))([p], cast[1], *([s] for s in states), *scalars)
+                else:
+                    chunks.update(rule, flags, as_dtype(dtype), p, cast[1], states, scalars, parts)
+                made.append([p, *states])
+                for found, old in zip(made[-1], expected, strict=True):
+                    assert found.dtype == dtype
+                    np.testing.assert_allclose(found, old, **TOLERANCE[dtype], err_msg=f"{form}, {options}, {step}")
+            for pair in zip(*made, strict=True):
+                np.testing.assert_array_equal(pair[0], pair[-1], err_msg=f"{options}, {step}")
 
 
 # --- what NumPy and PyTorch compute in another way than their own functions ---

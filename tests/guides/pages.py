@@ -13,7 +13,7 @@ import numpy as np
 import gradloom as gl
 
 FOLDER = Path(__file__).parent
-PAGES = ("training_models", "training_loops", "optimizers")
+PAGES = ("training", "training_models", "training_loops", "optimizers")
 CLASSES = {"numpy": "NumpyBackend", "jax": "JaxBackend", "torch": "TorchBackend", "mlx": "MlxBackend"}
 
 

@@ -372,6 +372,10 @@ class NumpyBackend(Backend):
     def to_numpy(cls, array: Any) -> np.ndarray:
         return np.asarray(array)
 
+    def scalars(self, values: list, d: DType) -> Any:
+        # Of their dtype: what is computed of Python's numbers alone would be float64.
+        return list(map(to_numpy_dtype(d).type, values))
+
     @classmethod
     def copy(cls, array: Any) -> Any:
         return np.array(array, subok=True)

@@ -106,12 +106,16 @@ class xp:
     def maximum(x, y):
         if not isinstance(x, torch.Tensor):
             x, y = y, x
+        if not isinstance(x, torch.Tensor):
+            return max(x, y)  # scalars of a step are Python numbers
         return torch.maximum(x, y) if isinstance(y, torch.Tensor) else torch.clamp(x, min=y)
 
     @staticmethod
     def minimum(x, y):
         if not isinstance(x, torch.Tensor):
             x, y = y, x
+        if not isinstance(x, torch.Tensor):
+            return min(x, y)
         return torch.minimum(x, y) if isinstance(y, torch.Tensor) else torch.clamp(x, max=y)
 
     @staticmethod

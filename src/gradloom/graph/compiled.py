@@ -166,7 +166,8 @@ class Compiled:
             self.plan = plan.Plan(graph, helpers, set(outs), trace.memory)
             line = self.plan.line
         else:
-            line = functools.partial(_rule_line, graph=graph, helpers=helpers)
+            names = {name for name, _ in changed}
+            line = functools.partial(_rule_line, graph=graph, helpers=helpers, memory=trace.memory, changed=names)
         lines += emit.body(graph, helpers, line, planned=self.plan.arrays if backend.plans else ())
         pairs = ", ".join(f'"{n}": {v.name}' for n, v in changed)
         new_s = ", ".join(f'"{label}": {column(values)}' for label, values in states.items())
@@ -412,10 +413,10 @@ def whole(backend: Backend, node: Any) -> bool:
     return hasattr(node.op, "rule") or name in backend.fast or name in ("flat", "scan", "cond", "while_loop")
 
 
-def _rule_line(node: Any, graph: Graph, helpers: emit.Helpers) -> list[str] | None:
+def _rule_line(node: Any, graph: Graph, helpers: emit.Helpers, memory: dict, changed: set) -> list[str] | None:
     if not hasattr(node.op, "rule"):
         return None
-    in_place = helpers.backend.mutable and not updates.old_values_are_read(graph, node)
+    in_place = helpers.backend.mutable and not updates.old_values_are_read(graph, node, memory, changed)
     return updates.rule_lines(node, helpers, in_place)
 
 

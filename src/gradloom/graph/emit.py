@@ -519,9 +519,9 @@ def _wrap_at_commas(text: str, width: int) -> list[str]:
 _serial = iter(range(1 << 62))
 
 
-def build(name: str, source: str, namespace: dict[str, Any]) -> Callable:
-    """Runs emitted source and gives its function `name`. Tracebacks show the lines of the source."""
-    filename = f"<gradloom step {next(_serial)}>"
+def build(name: str, source: str, namespace: dict[str, Any], filename: str | None = None) -> Callable:
+    """Runs emitted source and gives its function `name`. Tracebacks show the lines of the source, which may be in a file."""
+    filename = filename or f"<gradloom step {next(_serial)}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
     scope = dict(namespace)
     exec(compile(source, filename, "exec"), scope)

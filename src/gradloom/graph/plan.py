@@ -261,8 +261,8 @@ class Plan:
         if node.attrs["count"] != 1:
             return False
         columns = [v for k, v in enumerate(node.inputs[: node.attrs["columns"]]) if k != 1]
-        if any(v.node is not None for v in columns):
-            return False  # a second update in one step: of what the first gave, which is no array of the optimizer
+        if any(v.node is not None or not (v.name or "").startswith("s[") for v in columns):
+            return False  # no arrays of the optimizer: arguments, or what a first update in the same step gave
         written = set(columns)
         for v in columns:
             written |= self._memory_of.get(v, set())

@@ -247,6 +247,31 @@ class CompiledModel:
                 ]
         return names
 
+    def to_module(self, shapes: dict[str, Any] | None = None) -> Network:
+        """An `nn.Module` of the model with parameters of its own, which start as those of `get_parameters`.
+
+        Args:
+            shapes: {input: shape}, as far as `compile` was not given them; None for sizes that no layer needs to know.
+
+        Raises:
+            ShapeError: The shapes do not tell all that the layers need to know.
+
+        Example:
+            >>> import gradloom as gl
+            >>> module = gl.compile(gl.models.Linear(8), "numpy").to_module({"input": [None, 4]})
+            >>> module(gl.ones(2, 4)).shape
+            gradloom.Size([2, 8])
+        """
+        builder = Builder(self._net, self.backend, copies=True)
+        found = builder.infer({**self._shapes, **(shapes or {})})
+        try:
+            network = builder.network(found)
+        except Unknown as missing:
+            raise unknown_sizes(self._net, found, missing) from None
+        with using_backend(self.backend), self.backend.context():
+            network.initialize(self._seed)
+        return network
+
     def get_state(self) -> dict[str, Any]:
         """What layers keep besides parameters, at its start: the running statistics of batch normalization."""
         self._known()
@@ -280,6 +305,7 @@ class CompiledModel:
                 if x.seed not in values:
                     values[x.seed] = self._initial(x.seed)
                 params[name] = values[x.seed][name]
+                x.fill(params[name])
 
     # ------------------------------------------------------------------------------------------------------ evaluate
 

@@ -49,11 +49,27 @@ class Placeholder:
         seed: For its initial values; None for those of `get_parameters`.
     """
 
-    __slots__ = ("name", "seed")
+    __slots__ = ("_array", "_waiting", "name", "seed")
 
     def __init__(self, name: str, seed: int | None):
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "seed", seed)
+        object.__setattr__(self, "_array", None)
+        object.__setattr__(self, "_waiting", [])
+
+    def then(self, do: Callable[[Any], None]) -> None:
+        """Calls `do(array)` when the parameter has an array; at once, if it was filled before (in a copy of the dict)."""
+        if self._array is None:
+            self._waiting.append(do)
+        else:
+            do(self._array)
+
+    def fill(self, array: Any) -> None:
+        """The array that took this one's place in a dict."""
+        object.__setattr__(self, "_array", array)
+        waiting, self._waiting[:] = list(self._waiting), []
+        for do in waiting:
+            do(array)
 
     def __repr__(self) -> str:
         return f"<parameter {self.name}, not made yet>"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import types
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .. import ops
-from ..errors import GradientError, OptionError, ShapeError, explain
+from ..errors import BackendError, GradientError, OptionError, ShapeError, TraceError, explain, user_frame
+from ..graph.graph import PLACE
 from ..tensor.creation import tensor
 from ..tensor.grad_mode import no_grad
 from ..tensor.tensor import Tensor
@@ -22,25 +25,60 @@ def _listed(tensors: Any) -> list:
     return [tensors] if isinstance(tensors, Tensor) else list(tensors)
 
 
+def _check_foreach(foreach: bool | None) -> None:
+    """Raises if a kernel over all Tensors at once is demanded. (One over their concatenation was slower on every CPU engine.)"""
+    if foreach:
+        raise BackendError(
+            explain(
+                "foreach=True was passed, and there is no kernel that takes all gradients at once",
+                do="leave foreach out; gradloom.jit compiles the clipping of all gradients into the step",
+            )
+        )
+
+
+def beside(t: Tensor, like: Tensor) -> Tensor:
+    """The Tensor on the backend and device of another; itself if it is there."""
+    if t.backend == like.backend and t.device == like.device:
+        return t
+    return t.to(device=like.device, backend=like.backend)
+
+
 def get_total_norm(
     tensors: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False, foreach: bool | None = None
 ) -> Any:
-    """The norm of all elements of all Tensors together, 0-d.
+    """The norm of all elements of all Tensors together, 0-d, beside the first of them; 0 if there are none.
 
     Args:
         tensors: A Tensor or an iterable of them.
         norm_type: The order; math.inf for the largest absolute value.
         error_if_nonfinite: Raise if it is NaN or infinite.
-        foreach: Chooses a kernel in PyTorch; the result is the same.
+        foreach: False and None are the same: there is one way to compute it. True is refused.
 
     Raises:
         GradientError: The norm is not finite, and `error_if_nonfinite`.
+        TraceError: `error_if_nonfinite` in a function that `gradloom.jit` compiles.
+        BackendError: foreach=True.
+
+    Example:
+        >>> import gradloom as gl
+        >>> gl.nn.utils.get_total_norm([gl.tensor([3.0, 0.0]), gl.tensor(4.0)])
+        tensor(5.)
     """
+    _check_foreach(foreach)
     tensors, order = _listed(tensors), float(norm_type)
+    if error_if_nonfinite and PLACE.graph is not None:
+        raise TraceError(
+            explain(
+                "error_if_nonfinite=True needs the value of the norm, which a compiled function does not have when it "
+                "is traced",
+                where=user_frame(),
+                do="leave it out, return the norm from the function and look at it there",
+            )
+        )
     if not tensors:
         return tensor(0.0)
     with no_grad():
-        norms = [ops.norm(t, ord=order) for t in tensors]
+        norms = [beside(ops.norm(t, ord=order), tensors[0]) for t in tensors]
         total = ops.norm(ops.stack(*norms, axis=0), ord=order)
     if error_if_nonfinite and not math.isfinite(total.item()):
         raise GradientError(
@@ -52,13 +90,35 @@ def get_total_norm(
 
 
 def clip_grads_with_norm_(parameters: Any, max_norm: float, total_norm: Any, foreach: bool | None = None) -> None:
-    """Scales the gradients in place by max_norm / total_norm where that is below 1."""
+    """Scales the gradients in place by max_norm / (total_norm + 1e-6) where that is below 1.
+
+    Args:
+        parameters: A Tensor or an iterable of them; those without a gradient are left out.
+        max_norm: The largest norm.
+        total_norm: What `get_total_norm` gave.
+        foreach: False and None are the same: there is one way to compute it. True is refused.
+
+    Raises:
+        BackendError: foreach=True.
+
+    Example:
+        >>> import gradloom as gl
+        >>> x = gl.tensor([3.0, 4.0], requires_grad=True)
+        >>> (x * x / 2).sum().backward()
+        >>> gl.nn.utils.clip_grads_with_norm_(x, max_norm=1.0, total_norm=gl.tensor(10.0))
+        >>> x.grad
+        tensor([0.3000, 0.4000])
+    """
+    _check_foreach(foreach)
     with no_grad():
+        if not isinstance(total_norm, Tensor):
+            total_norm = tensor(float(total_norm))
         scale = ops.clip(float(max_norm) / (total_norm + 1e-6), max=1.0)
         for p in _listed(parameters):
             g = p.grad
             if g is not None:
-                g.mul_(scale if scale.dtype is g.dtype else scale.to(g.dtype))
+                factor = beside(scale, g)
+                g.mul_(factor if factor.dtype is g.dtype else factor.to(g.dtype))
 
 
 def clip_grad_norm_(
@@ -74,11 +134,14 @@ def clip_grad_norm_(
         parameters: A Tensor or an iterable of them; those without a gradient are left out.
         max_norm: The largest norm.
         norm_type: The order; math.inf for the largest absolute value.
-        error_if_nonfinite: Raise if the norm is NaN or infinite.
-        foreach: Chooses a kernel in PyTorch; the result is the same.
+        error_if_nonfinite: Raise if the norm is NaN or infinite; the gradients are not changed then.
+        foreach: False and None are the same: there is one way to compute it. True is refused.
 
     Returns:
         The norm before, 0-d.
+
+    Raises:
+        GradientError, TraceError, BackendError: As `get_total_norm`.
 
     Example:
         >>> import gradloom as gl
@@ -89,7 +152,10 @@ def clip_grad_norm_(
         >>> x.grad
         tensor([0.6000, 0.8000])
     """
+    generator = isinstance(parameters, types.GeneratorType)
     parameters = _listed(parameters)
+    if generator and not parameters:
+        warnings.warn("`parameters` is an empty generator, no gradient clipping will occur.", stacklevel=2)
     grads = [g for p in parameters if (g := p.grad) is not None]
     total = get_total_norm(grads, norm_type, error_if_nonfinite, foreach)
     clip_grads_with_norm_(parameters, max_norm, total, foreach)
@@ -97,7 +163,25 @@ def clip_grad_norm_(
 
 
 def clip_grad_value_(parameters: Any, clip_value: float, foreach: bool | None = None) -> None:
-    """Holds each element of the gradients within ±clip_value, in place."""
+    """Holds each element of the gradients within ±clip_value, in place; NaN stays NaN.
+
+    Args:
+        parameters: A Tensor or an iterable of them; those without a gradient are left out.
+        clip_value: The largest absolute value.
+        foreach: False and None are the same: there is one way to compute it. True is refused.
+
+    Raises:
+        BackendError: foreach=True.
+
+    Example:
+        >>> import gradloom as gl
+        >>> x = gl.tensor([3.0, 0.1], requires_grad=True)
+        >>> (x * x / 2).sum().backward()
+        >>> gl.nn.utils.clip_grad_value_(x, 0.5)
+        >>> x.grad
+        tensor([0.5000, 0.1000])
+    """
+    _check_foreach(foreach)
     bound = float(clip_value)
     with no_grad():
         for p in _listed(parameters):
@@ -107,19 +191,59 @@ def clip_grad_value_(parameters: Any, clip_value: float, foreach: bool | None = 
 
 
 def parameters_to_vector(parameters: Iterable[Any]) -> Any:
-    """The elements of all parameters as one vector; gradients pass."""
-    return ops.concat(*(p.reshape(-1) for p in parameters), axis=0)
+    """The elements of all parameters as one vector; gradients pass.
+
+    Args:
+        parameters: Tensors of one backend.
+
+    Raises:
+        ShapeError: There are none.
+
+    Example:
+        >>> import gradloom as gl
+        >>> gl.nn.utils.parameters_to_vector([gl.ones(2, 1), gl.zeros(2)])
+        tensor([1., 1., 0., 0.])
+    """
+    parts = [p.reshape(-1) for p in parameters]
+    if not parts:
+        raise ShapeError("parameters_to_vector: expected a non-empty list of Tensors")
+    return ops.concat(*parts, axis=0)
 
 
 def vector_to_parameters(vec: Any, parameters: Iterable[Any]) -> None:
-    """Copies the parts of a vector into parameters, in place."""
+    """Copies the parts of a vector into parameters, in place; elements beyond the last parameter are left out.
+
+    Args:
+        vec: A Tensor, as `parameters_to_vector` gives it.
+        parameters: Tensors, which keep their dtypes.
+
+    Raises:
+        TypeError: vec is no Tensor.
+        ShapeError: It has fewer elements than the parameters; nothing is changed then.
+
+    Example:
+        >>> import gradloom as gl
+        >>> layer = gl.nn.Linear(2, 1)
+        >>> gl.nn.utils.vector_to_parameters(gl.tensor([1.0, 2.0, 3.0]), layer.parameters())
+        >>> layer.weight.tolist(), layer.bias.tolist()
+        ([[1.0, 2.0]], [3.0])
+    """
     if not isinstance(vec, Tensor):
         raise TypeError(f"expected gradloom.Tensor, but got: {type(vec).__name__}")
-    at = 0
+    parameters, at = list(parameters), 0
+    needed = sum(p.numel() for p in parameters)
+    if vec.ndim != 1 or vec.numel() < needed:
+        raise ShapeError(
+            explain(
+                "vector_to_parameters: the vector does not fit the parameters",
+                expected=f"a vector of {needed} elements",
+                given=f"shape {list(vec.shape)}",
+            )
+        )
     with no_grad():
         for p in parameters:
             n = p.numel()
-            p.copy_(vec[at : at + n].reshape(tuple(p.shape)).clone())
+            p.copy_(vec[at : at + n].reshape(tuple(p.shape)))
             at += n
 
 

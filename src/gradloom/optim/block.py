@@ -11,12 +11,15 @@ import numpy as np
 from .. import ops
 from ..backends.base import Backend
 from ..backends.registry import backend_of
+from ..graph import chunks, fast
 from ..graph.graph import PLACE
 from ..tensor.grad_mode import no_grad
-from ..tensor.storage import assign, bump
+from ..tensor.storage import STRUCTURE, assign, bump
 from ..tensor.tape import Raw
 from ..tensor.tensor import Tensor
 from .rules.rule import HOST, Rule
+
+MANY, FEW = 64, 1 << 11  # parameters, and elements of one, from and up to which PyTorch's are put together
 
 _numbers = itertools.count()
 
@@ -36,8 +39,9 @@ class Block:
         number: Of no other block, ever: compiled steps know a block by it.
         ids: Those of its parameters.
         step: How often they were updated; numbers: the rule's numbers after that.
-        state: {name: list of arrays, one a parameter}. In a flat block (NumPy) each list holds one array for all parameters,
+        state: {name: list of arrays, one a parameter}. In a flat block each list holds one array for all parameters,
             and `whole` holds one of the parameters themselves: their arrays are views into it, `views`. Compiled steps hold the lists.
+        offsets, groups: Where the parameters of a flat block begin, and which are updated at once.
     """
 
     def __init__(self, rule: Rule, group: dict, params: list[Tensor], kept: Kept, state: dict[str, list], flat: bool):
@@ -46,7 +50,9 @@ class Block:
         self.rule, self.group, self.params, self.flat = rule, group, params, flat
         self.whole: list = []
         self.views: list = []
-        self.gradient: Any = None
+        self.bound: Any = None  # the array that `views` are views of
+        self.offsets, self.groups = np.zeros(1, np.int64), []  # type: ignore[var-annotated]
+        self.cells = -1  # the count of STRUCTURE at which no parameter had an alias
         self.state: dict[str, list] = {}
         if flat:
             self.flatten()
@@ -65,9 +71,7 @@ class Block:
                 self.rule.first(name, p._array, self.group) if a is None else a
                 for p, a in zip(self.params, columns.get(name) or [None] * len(self.params), strict=True)
             ]
-            self.state.setdefault(name, [])[:] = (
-                [np.concatenate([np.ravel(a) for a in arrays])] if self.flat else arrays
-            )
+            self.state.setdefault(name, [])[:] = [joined(arrays)] if self.flat else arrays
 
     def fits(self, group: dict) -> bool:
         """Whether the parameters still are of the block's kind, and the group wants them together."""
@@ -75,21 +79,23 @@ class Block:
             return False
         likes = self.whole or next(iter(self.state.values()), [])
         first = self.params[0]._array
-        return not likes or (type(likes[0]) is type(first) and likes[0].dtype == first.dtype)
+        # Not by type: of NumPy's numbers of shape () some are arrays and some scalars.
+        return not likes or (backend_of(likes[0]) is backend_of(first) and likes[0].dtype == first.dtype)
 
     # --- flat blocks
 
     def flatten(self) -> None:
         """Moves the parameters into one array."""
-        self.whole[:] = [
-            np.concatenate([np.ravel(p._array) for p in self.params])
-        ]  # in place: compiled steps hold the list
+        sizes = [p.numel() for p in self.params]
+        self.offsets = np.cumsum([0, *sizes])
+        self.groups = chunks.groups(sizes)
+        self.whole[:] = [joined([p._array for p in self.params])]  # in place: compiled steps hold the list
         self.rebind()
-        self.gradient = np.empty_like(self.whole[0])
 
     def rebind(self) -> None:
         """Makes the parameters' arrays views of `whole`."""
-        self.views[:] = self.split(self.whole[0])
+        self.bound = self.whole[0]
+        self.views[:] = self.split(self.bound)
         for p, view in zip(self.params, self.views, strict=True):
             p._array = view
             if p._cell is not None:
@@ -97,10 +103,9 @@ class Block:
 
     def slices(self) -> list[slice]:
         """Where the parameters lie in a flat array."""
-        ends = list(itertools.accumulate(p.numel() for p in self.params))
-        return [slice(a, b) for a, b in zip([0, *ends], ends, strict=False)]
+        return [slice(a, b) for a, b in itertools.pairwise(self.offsets.tolist())]
 
-    def split(self, array: np.ndarray) -> list[np.ndarray]:
+    def split(self, array: Any) -> list:
         """The parameters' parts of a flat array."""
         return [array[s].reshape(p._array.shape) for p, s in zip(self.params, self.slices(), strict=True)]
 
@@ -108,7 +113,7 @@ class Block:
         """A state's arrays, one a parameter."""
         if not self.flat:
             return list(self.state[name])
-        return [part.copy() for part in self.split(self.state[name][0])]
+        return [backend_of(part).copy(part) for part in self.split(self.state[name][0])]
 
     def rest(self) -> dict[Tensor, Kept]:
         """What each parameter takes along when the block is given up."""
@@ -122,12 +127,16 @@ class Block:
         """Lets go of the arrays: compiled steps that nobody will run again hold the lists."""
         for column in (*self.state.values(), self.whole):
             column.clear()
+        self.bound = None
 
     # --- updates
 
-    def flags(self, rule: Rule, flags: dict) -> dict:
-        """With those that the shape selects."""
-        return {**flags, **rule.kind(tuple(self.params[0].shape), self.group)}
+    def flags(self, rule: Rule, flags: dict, updates: int = 0) -> dict:
+        """With those that the shape selects, and the step after `updates` more."""
+        return {**flags, **rule.kind(tuple(self.params[0].shape), self.group), **self.phase(rule, updates)}
+
+    def phase(self, rule: Rule, updates: int) -> dict:
+        return rule.phase(self.group, self.step + updates + 1)
 
     def names(self, rule: Rule, flags: dict) -> tuple:
         """Names of the state arrays; makes those that a changed option asks for."""
@@ -151,19 +160,39 @@ class Block:
         scalars = self.ahead()
         grads = [p._grad._array for p in self.params]
         self.ready()
-        params = self.whole or [p._array for p in self.params]
         if self.flat:
-            np.concatenate([g.ravel() for g in grads], out=self.gradient)
-            grads = [self.gradient]
-        new = rule.run([params, grads, *(self.state[n] for n in names)], scalars, flags)
-        if self.flat:
-            np.copyto(self.whole[0], new[0][0])
-            new[0] = self.views
-        for p, array in zip(self.params, new[0], strict=True):
-            put(p, array)
-        for name, column in zip(names, new[1:], strict=True):
-            self.state[name][:] = column
+            self.update_flat(rule, flags, names, grads, scalars)
+        else:
+            columns = [[p._array for p in self.params], grads, *(self.state[n] for n in names)]
+            new, *states = rule.run(columns, scalars, flags)
+            for p, array in zip(self.params, new, strict=True):
+                put(p, array)
+            for name, column in zip(names, states, strict=True):
+                self.state[name][:] = column
         self.count()
+
+    def update_flat(self, rule: Rule, flags: dict, names: tuple, grads: list, scalars: tuple) -> None:
+        """The same of a flat block: on NumPy by a kernel or the loop that compiled steps run, elsewhere as one array."""
+        (whole,), states = self.whole, [self.state[n] for n in names]
+        dtype = self.params[0].dtype
+        if type(whole) is not np.ndarray:  # of an engine, or of bfloat16
+            new = rule.run([self.whole, [joined(grads)], *states], scalars, flags)
+            for column, made in zip((self.whole, *states), new, strict=True):
+                column[:] = made
+            if self.whole[0] is not self.bound:
+                self.rebind()
+        elif fast.pays(rule, dtype, whole.size):
+            fast.kernel(rule, flags, dtype)(self.whole, grads, *states, *scalars, offsets=self.offsets)
+        else:
+            chunks.update(rule, flags, dtype, whole, grads, [s[0] for s in states], scalars, self.groups)
+        if STRUCTURE.cells == self.cells:  # nobody has made an alias since none of them had one
+            for p in self.params:
+                p._version += 1
+            return
+        for p, view in zip(self.params, self.views, strict=True):
+            put(p, view)
+        if all(p._cell is None for p in self.params):
+            self.cells = STRUCTURE.cells
 
     def count(self) -> None:
         """After an update."""
@@ -173,9 +202,12 @@ class Block:
 
     def trace(self, rule: Rule, flags: dict) -> None:
         """The same on traced values."""
-        flags = self.flags(rule, flags)
-        names = self.names(rule, flags)
         ahead = PLACE.count(self)
+        flags = self.flags(rule, flags, ahead)
+        names = self.names(rule, flags)
+        phase = self.phase(rule, ahead)
+        if phase:
+            PLACE.check(lambda: self.phase(rule, ahead) == phase)
         scalars = PLACE.host_scalars(lambda: self.ahead(ahead), rule.scalar_names, self.params[0].dtype)
         states = [PLACE.state(self.state[n], n) and self.state[n] for n in names]
         grads = [p.grad._array for p in self.params]  # type: ignore[union-attr]
@@ -203,7 +235,7 @@ class Block:
     def advance(self) -> None:
         """After a run of a compiled step, which has updated the arrays."""
         self.count()
-        if self.flat and (not self.views or self.views[0].base is not self.whole[0]):
+        if self.flat and self.bound is not self.whole[0]:
             self.rebind()
 
     def ready(self) -> bool:
@@ -211,6 +243,23 @@ class Block:
         if self.flat and not all(map(is_, [p._array for p in self.params], self.views)):
             self.flatten()
         return True
+
+
+def joined(arrays: list) -> Any:
+    """The elements of all arrays as one new array."""
+    return ops.flat.op.kernels[type(arrays[0])](*arrays)
+
+
+def lies_flat(rule: Rule, backend: type[Backend], params: list[Tensor]) -> bool:
+    """Whether parameters that are updated together are to lie in one array.
+
+    PyTorch's kernels take lists, and many small arrays are what makes them slow.
+    """
+    if rule.per != "element" or params[0]._base is not None:
+        return False
+    if backend.name == "torch":
+        return len(params) >= MANY and sum(p.numel() for p in params) < FEW * len(params)
+    return backend.name == "numpy"
 
 
 def plain_options(group: dict) -> dict:

@@ -9,6 +9,7 @@ from operator import is_
 from typing import Any, ClassVar
 
 from ..backends.registry import backend_of, default_backend, get_backend
+from ..dtypes import float32, float64
 from ..errors import OptionError, explain
 from ..graph.graph import PLACE, Value
 from ..graph.slots import Retrace
@@ -16,7 +17,7 @@ from ..tensor.grad_mode import enable_grad
 from ..tensor.storage import STRUCTURE
 from ..tensor.tape import Raw
 from ..tensor.tensor import Handle, Tensor
-from .block import Block, Kept, engine_of, zeros
+from .block import Block, Kept, engine_of, lies_flat, zeros
 from .groups import prepared
 from .rules.rule import Rule
 from .saved import columns, kept_of, own
@@ -82,6 +83,7 @@ class Optimizer:
                 f"params argument given to the optimizer should be an iterable of Tensors or dicts, but got {type(params).__name__}"
             )
         self._hooks: dict[str, dict] = {}
+        self._updates = 0  # calls of `step`, which schedulers look at
         self._own_state: dict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
         self._blocks: dict[int, list[Block]] = {}  # by id of the group
@@ -148,19 +150,27 @@ class Optimizer:
         Args:
             closure: Called first, with gradients enabled; computes the loss anew and returns it.
         """
+        if PLACE.graph is None:
+            self._updates += 1
+        else:
+            PLACE.after(self._count)
         if not self._hooks and not EVERY:
             return self._step(closure)
-        args, kwargs = (closure,), dict[str, Any]()
+        args: tuple = (self,) if closure is None else (self, closure)  # hooks get them with the optimizer, as in PyTorch
+        kwargs: dict[str, Any] = {}
         for hook in (*EVERY.get("step_pre", {}).values(), *self._hooks.get("step_pre", {}).values()):
             new = hook(self, args, kwargs)
             if new is not None:
                 if not isinstance(new, tuple) or len(new) != 2:
                     raise RuntimeError(f"{hook} must return None or a tuple of (new_args, new_kwargs), but got {new}.")
                 args, kwargs = new
-        loss = self._step(*args, **kwargs)
+        loss = type(self)._step(*args, **kwargs)
         for hook in (*self._hooks.get("step_post", {}).values(), *EVERY.get("step_post", {}).values()):
             hook(self, args, kwargs)
         return loss
+
+    def _count(self) -> None:
+        self._updates += 1
 
     def _step(self, closure: Callable | None = None) -> Any:
         loss = None
@@ -168,7 +178,7 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            params = [p for p in group["params"] if p._grad is not None and p.grad is not None]
+            params = [p for p in group["params"] if type(p._grad) is Tensor or (p._grad is not None and p.grad is not None)]
             if params:
                 rule, flags = self._code(group)
                 for block in self._of(group, params):
@@ -177,7 +187,7 @@ class Optimizer:
                     else:
                         block.trace(rule, flags)
                 if PLACE.graph is not None:
-                    PLACE.check(functools.partial(self._goes_on, group, (rule, flags), default_backend().fast))
+                    PLACE.check(functools.partial(self._goes_on, group, (rule, flags), default_backend().name))
         return loss
 
     # --- hooks
@@ -231,9 +241,9 @@ class Optimizer:
         rest = {p: s for blocks in self._blocks.values() for block in blocks for p, s in block.rest().items()}
         return {**vars(self), "_blocks": {}, "_last": {}, "_rest": {**self._rest, **rest}}
 
-    def _goes_on(self, group: dict, code: tuple, kernels: dict) -> bool:
+    def _goes_on(self, group: dict, code: tuple, engine: str) -> bool:
         """Whether the options still ask for what a compiled step was made with, and have not come to demand a kernel that is missing."""
-        return self._code(group) == code and (not group.get("fused") or self.rule.name in kernels)
+        return self._code(group) == code and (not group.get("fused") or self.rule.has_kernel(get_backend(engine)))
 
     def _of(self, group: dict, params: list[Tensor]) -> list[Block]:
         """The blocks of the parameters that have gradients."""
@@ -302,7 +312,7 @@ class Optimizer:
             kept, state = self._rest.get(members[0], Kept()), columns(members, self._rest)
             for p in members:
                 self._rest.pop(p, None)
-            flat = self.rule.per == "element" and backend.name == "numpy" and members[0]._base is None
+            flat = lies_flat(self.rule, backend, members)
             made.append(Block(self.rule, group, members, kept, state, flat))
         return made
 
@@ -314,11 +324,14 @@ class Optimizer:
 
     def _demand_kernel(self, group: dict) -> None:
         """Raises OptionError where an engine of the group's parameters has no fused kernel."""
-        for name in sorted({backend_of(p._array).name for p in group["params"] if type(p._array) is not Value}):
-            if self.rule.name not in get_backend(name).fast:
+        arrays = [p._array for p in group["params"] if type(p._array) is not Value]
+        for name, dtype in sorted({(backend_of(a).name, backend_of(a).dtype_of(a)) for a in arrays}, key=str):
+            if not self.rule.has_kernel(get_backend(name), dtype):
+                numba = name == "numpy" and self.rule.per == "element" and dtype in (float32, float64)
                 raise OptionError(
                     explain(
-                        f"{type(self).__name__}: fused=True, and {name} has no fused kernel of it", do="leave fused out"
+                        f"{type(self).__name__}: fused=True, and {name} has no fused kernel of it for {dtype.name}",
+                        do="install gradloom[fast], or leave fused out" if numba else "leave fused out",
                     )
                 )
 
@@ -395,7 +408,7 @@ class Optimizer:
                     )
                 )
             if self.rule is None:
-                self._own_state[p] = {k: own(p, v) for k, v in s.items()}
+                self._load_own(p, s)
             else:
                 rest[p] = kept_of(self.rule, self.defaults, number, p, s)
         for a, b in zip(groups, self.param_groups, strict=True):
@@ -415,6 +428,10 @@ class Optimizer:
         for hook in list(self._hooks.get("load_post", {}).values()):
             hook(self)
 
+    def _load_own(self, p: Tensor, state: dict[str, Any]) -> None:
+        """A parameter's part of a loaded state dict, where there is no rule."""
+        self._own_state[p] = {k: own(p, v) for k, v in state.items()}
+
     # --- what gradloom.jit asks
 
     def __jit_slots__(self, prefix: str):
@@ -431,7 +448,7 @@ class Optimizer:
             self._cover(group, params, part=False)
             rule, flags = self._code(group)
             for block in self._blocks_of(group):
-                block.names(rule, flags)
+                block.names(rule, block.flags(rule, flags))
                 block.ready()
 
     def __jit_key__(self) -> tuple:

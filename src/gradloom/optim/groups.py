@@ -67,6 +67,28 @@ def check_lr(group: dict[str, Any]) -> None:
         raise ValueError("Tensor lr must be 1-element")
 
 
+def check_not_negative(**options: Any) -> None:
+    """Raises ValueError, in PyTorch's words, for the first option that is below 0 or NaN; a rate may be a Tensor of one element."""
+    check_lr(options)
+    words = {"lr": "learning rate", "eps": "epsilon value"}
+    for name, value in options.items():
+        if not value >= 0:
+            raise ValueError(f"Invalid {words.get(name, f'{name} value')}: {value}")
+
+
+def check_betas(betas: tuple) -> None:
+    """Raises ValueError, in PyTorch's words, for the first decay that is outside of [0, 1)."""
+    for i, beta in enumerate(betas):
+        if not 0 <= beta < 1:
+            raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
+
+
+def check_options(*, betas: tuple = (), **options: Any) -> None:
+    """Both of the above."""
+    check_not_negative(**options)
+    check_betas(betas)
+
+
 def refuse(name: str, **options: Any) -> None:
     """Options that only make sense for PyTorch's own graphs are refused, not ignored."""
     for option, value in options.items():

@@ -59,7 +59,11 @@ def bring(p: Tensor, value: Any) -> Any:
 
 
 def own(p: Tensor, value: Any) -> Any:
-    """A loaded value of the state of an optimizer without a rule: Tensors and arrays on the parameter's engine."""
+    """A loaded value of the state of an optimizer without a rule: Tensors and arrays, also in lists, copied to the parameter's engine."""
+    if isinstance(value, list):
+        return [own(p, v) for v in value]
     if isinstance(value, Tensor) or hasattr(value, "shape"):
-        return Raw.wrap(bring(p, value._array if isinstance(value, Tensor) else value))
+        given = value._array if isinstance(value, Tensor) else value
+        array = bring(p, given)
+        return Raw.wrap(backend_of(array).copy(array) if array is given else array)
     return value

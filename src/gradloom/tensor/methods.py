@@ -171,7 +171,9 @@ class Methods(Shaping, Selecting, InPlace):
         return self.clamp(max=max)
 
     def lerp(self, end: Any, weight: Any) -> Any:
-        """`self + weight * (end - self)`."""
+        """`self + weight * (end - self)`, from the nearer end where the weight is a number: with weight 1 it is `end`."""
+        if isinstance(weight, (int, float)) and weight >= 0.5:
+            return end - (end - self) * (1 - weight)
         return self + weight * (end - self)
 
     def addcmul(self, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:

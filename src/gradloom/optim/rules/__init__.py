@@ -1,6 +1,22 @@
 """The update rules; importing the package defines all of them."""
 
-from . import adam, sgd
+from . import adafactor, adam, classic, layerwise, muon, prodigy, schedule_free, sgd, shampoo, sign, sophia, variants
 from .rule import RULES, Rule, rule
 
-__all__ = ["RULES", "Rule", "adam", "rule", "sgd"]
+__all__ = [
+    "RULES",
+    "Rule",
+    "adafactor",
+    "adam",
+    "classic",
+    "layerwise",
+    "muon",
+    "prodigy",
+    "rule",
+    "schedule_free",
+    "sgd",
+    "shampoo",
+    "sign",
+    "sophia",
+    "variants",
+]

@@ -27,6 +27,7 @@ from typing import Any
 from ...backends.base import Backend
 from ...backends.registry import backend_of
 from ...backends.shapes import Spec
+from ...graph import fast
 from ...graph.graph import PLACE, Value
 from ...ops.op import Op
 
@@ -37,7 +38,7 @@ RULES: dict[str, Rule] = {}  # every rule by name; contract tests walk it
 class HOST:
     """What `scalars` and `advance` compute with: these functions of Python's numbers, or the same of 0-d arrays (see `Over`)."""
 
-    sqrt, exp, expm1, log, power = math.sqrt, math.exp, math.expm1, math.log, pow
+    sqrt, exp, expm1, log, pow = math.sqrt, math.exp, math.expm1, math.log, pow
     minimum, maximum = min, max
 
     @staticmethod
@@ -47,15 +48,22 @@ class HOST:
 
 
 class Over:
-    """`HOST` for a step count that is an array or a traced value. What is computed of numbers alone stays a number."""
+    """`HOST` for a step count, `step`, that is an array or a traced value. What is computed of numbers alone stays a number."""
 
-    def __init__(self, xp: Any):
-        for name in ("sqrt", "exp", "expm1", "log", "power", "minimum", "maximum", "where"):
+    def __init__(self, xp: Any, step: Any):
+        for name in ("sqrt", "exp", "expm1", "log", "pow", "minimum", "maximum"):
             setattr(self, name, functools.partial(self._call, getattr(xp, name), getattr(HOST, name)))
+        self._xp, self._step = xp, step
 
     @staticmethod
     def _call(over: Callable, host: Callable, *values: Any) -> Any:
         return over(*values) if any(hasattr(v, "shape") for v in values) else host(*values)
+
+    def where(self, condition: Any, x: Any, y: Any) -> Any:
+        """x where the condition holds, else y."""
+        if not hasattr(condition, "shape"):
+            return HOST.where(condition, x, y)
+        return self._xp.where(condition, x if hasattr(x, "shape") else self._step * 0 + x, y)  # of the count's dtype
 
 
 def zeros(xp: Any, p: Any, o: dict) -> Any:
@@ -75,6 +83,8 @@ class Rule:
             like the parameter.
         flags: `flags(options)` gives what selects code, as keyword arguments of the leaf.
         kind: `kind(shape, options)` gives more of them, which depend on the parameter's shape.
+        phase: `phase(options, step)` gives those of which the step selects the value, where it is known on the host; `flags` has them
+            for any step. The state does not depend on them.
         scalars: `scalars(m, options, step, *numbers)` gives the numbers, in the leaf's order; `step` counts from 1, and `m` is `HOST` or
             like it.
         scalar_names: What emitted source calls them.
@@ -82,6 +92,7 @@ class Rule:
         advance: `advance(m, options, step, *numbers)` gives them as they are after the step.
         counts: Whether the number of updates is part of the state that is saved (it is needed).
         op: The rule on columns, as an op.
+        kernel_name, fused: The name under which engines have kernels of it, and whether these may be used.
     """
 
     def __init__(
@@ -96,18 +107,21 @@ class Rule:
         per: str = "element",
         start: dict[str, Callable] | None = None,
         kind: Callable | None = None,
+        phase: Callable | None = None,
         numbers: dict[str, Callable] | None = None,
         advance: Callable | None = None,
         counts: bool = True,
     ):
         self.made_of = {
             "leaf": leaf, "state": state, "flags": flags, "scalars": scalars, "names": names, "per": per,
-            "start": start, "kind": kind, "numbers": numbers, "advance": advance, "counts": counts,
+            "start": start, "kind": kind, "phase": phase, "numbers": numbers, "advance": advance, "counts": counts,
         }  # fmt: skip
         self.name, self.leaf, self.per = name, leaf, per
+        self.kernel_name, self.fused = name, True
         self.state, self.flags, self.scalars, self.scalar_names = state, flags, scalars, names
         self.start, self.numbers, self.counts = start or {}, numbers or {}, counts
         self.kind = kind or (lambda shape, o: {})
+        self.phase = phase or (lambda o, step: {})
         self.advance = advance or (lambda m, o, step: ())
         self._compiled: dict[tuple, tuple[Backend, Callable]] = {}  # for engines that compile
         self.rows = leaf if per == "tree" else _of_rows(leaf)  # the leaf on columns: (xp, columns, scalars, flags)
@@ -131,7 +145,12 @@ class Rule:
         """The rule under a name that no engine has a kernel of: what `fused=False` asks for."""
         made = Rule(f"plain_{self.name}", **self.made_of)  # type: ignore[arg-type]
         made._compiled = self._compiled
+        made.kernel_name, made.fused = self.name, False
         return made
+
+    def has_kernel(self, backend: Any, dtype: Any = None) -> bool:
+        """Whether an engine has a fused kernel of the rule (for a dtype)."""
+        return self.name in backend.fast or (backend.name == "numpy" and fast.takes(self, dtype))
 
     def first(self, name: str, p: Any, o: dict) -> Any:
         """A state array before the first update of the parameter array `p`, with memory of its own."""

@@ -1,0 +1,498 @@
+"""The training loop: epochs, steps, validation, metrics, callbacks; readable on one screen in `TrainingLoop._epochs`."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from .. import tree
+from ..errors import OptionError, ShapeError, explain
+from ..models.compiled import CompiledModel
+from ..models.part import Part
+from ..nn.module import Module
+from ..nn.utils import clip_grad_norm_, clip_grad_value_
+from ..optim.bound import Optimizer
+from ..optim.lr_scheduler import ReduceLROnPlateau
+from ..optim.wrapped import Bound
+from ..tensor.creation import default_generator
+from ..tensor.functions import cat
+from ..tensor.grad_mode import no_grad
+from ..tensor.tensor import Tensor
+from .callbacks.base import Callback, CallbackList, find_monitor
+from .data import batches_of, unpack
+from .history import History
+from .step import Compiled, as_tensors, compute_loss, forward, loss_weight, micro_step, train_step, update_step
+from .tracking import Tracker, paired
+
+
+class TrainingLoop:
+    """Trains a model: `fit`, `evaluate`, `predict`.
+
+    Args:
+        model: A module; a composed model, compiled or not, which becomes a module when the first batch tells its shapes.
+        optimizer: With PyTorch's face, of the model's parameters; or a functional one.
+        loss_fn: `loss_fn(outputs, targets)` gives the mean over the batch. Without it the model gives its loss.
+        scheduler: Steps after each epoch (`LRSchedulerCallback` for other times).
+        metrics: Metrics, or their classes: each serves training and validation; or a training pair and a validation pair, as in
+            [LossTracker(), Accuracy(), LossTracker(), Accuracy()].
+        callbacks: A list, or a `CallbackList`.
+        compile: Compile the step with `gradloom.jit`; False runs it line by line.
+        accumulate: Micro-batches (batches of the data) for one update; equal to the big batch.
+        clip_norm, clip_value: Limits for the gradients' norm, or for each element.
+        train_step: Another step, `train_step(model, optimizer, loss_fn, inputs, targets) -> (loss, outputs)`.
+
+    Attributes:
+        epoch, step: Epochs and updates that were done.
+        history: The logs of each epoch.
+
+    Example:
+        >>> import gradloom as gl
+        >>> from gradloom.training import TrainingLoop
+        >>> generator = gl.manual_seed(0)
+        >>> x = gl.randn(64, 3)
+        >>> y = x @ gl.tensor([[1.0], [2.0], [3.0]])
+        >>> model = gl.nn.Linear(3, 1)
+        >>> loop = TrainingLoop(model, gl.optim.Adam(model.parameters(), lr=0.1), loss_fn=gl.nn.MSELoss())
+        >>> history = loop.fit([(x, y)], epochs=100)
+        >>> history["train_loss"][-1] < 0.05
+        True
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        optimizer: Any,
+        loss_fn: Any = None,
+        *,
+        scheduler: Any = None,
+        metrics: Iterable = (),
+        callbacks: Iterable[Callback] = (),
+        compile: bool = True,
+        accumulate: int = 1,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        train_step: Any = train_step,
+    ):
+        if accumulate < 1 or accumulate != int(accumulate):
+            raise OptionError(explain("accumulate counts micro-batches", expected="1 or more", given=accumulate))
+        if clip_norm is not None and clip_value is not None:
+            raise OptionError(explain("clip_norm and clip_value exclude each other", do="give one of them"))
+        if accumulate > 1 and train_step is not globals()["train_step"]:
+            raise OptionError(
+                explain(
+                    "accumulate parts the step in two, so it goes with gradloom's own", do="accumulate in your step"
+                )
+            )
+        self.model, self.optimizer, self.loss_fn, self.scheduler = model, optimizer, loss_fn, scheduler
+        self.callbacks = callbacks if isinstance(callbacks, CallbackList) else CallbackList(callbacks)
+        self.callbacks.loop = self
+        self.compile, self.accumulate = compile, int(accumulate)
+        self.clip_norm, self.clip_value = clip_norm, clip_value
+        self._own_step = train_step
+        self._metrics = paired(metrics)
+        self.history = History()
+        self.epoch = self.step = 0
+        self.interrupted = False
+        self._batches: Any = None  # of the epoch that is going on
+        self._data_state: Any = None  # where in an epoch to begin
+        self._loaded: dict[str, Any] | None = None  # for when the model is known
+        self._waiting: list[Tensor] = []
+        self._ready = False
+
+    def add_callback(self, callback: Callback) -> None:
+        """Adds a callback."""
+        self.callbacks.append(callback)
+
+    def stop(self, reason: str = "") -> None:
+        """Ends `fit` after this step: the epoch's logs are written, and callbacks hear of the end."""
+        self.callbacks.stop(reason)
+
+    # --- fit
+
+    def fit(
+        self,
+        train_data: Any,
+        val_data: Any = None,
+        epochs: int | None = None,
+        *,
+        steps: int | None = None,
+        validate_every: int = 1,
+        validate_every_steps: int | None = None,
+        limit: int | None = None,
+        sanity: bool = False,
+    ) -> History:
+        """Trains until `epochs` epochs or `steps` updates are done, those of earlier calls or of a loaded run included.
+
+        Args:
+            train_data: Batches: a `DataLoader`, one of PyTorch, a dataset of Hugging Face, any iterable that can be read again;
+                batches are (inputs, targets), dicts, or objects with `inputs` and `targets`.
+            val_data: The same, for validation.
+            epochs, steps: When to end; without both after one epoch.
+            validate_every: Validate after every so many epochs.
+            validate_every_steps: Validate after every so many updates, too.
+            limit: Batches of each epoch at most, for quick runs; of validation, too.
+            sanity: First run one batch of each, without an update, and print the shapes.
+
+        Returns:
+            The history: `history["val_loss"]` is a list, one value for each epoch.
+
+        Raises:
+            OptionError: No batches.
+            CallbackError: A callback raised; `on_exception` of the others was called.
+        """
+        target = self.epoch + 1 if epochs is None and steps is None else epochs
+        if sanity:
+            print(self.sanity_check(train_data, val_data))
+        self.interrupted = False
+        with self._interruptible():
+            self.callbacks.on_train_begin()
+            try:
+                self._epochs(train_data, val_data, target, steps, validate_every, validate_every_steps, limit)
+            except BaseException as error:
+                self.callbacks.on_exception(error)
+                raise
+            finally:
+                self.callbacks.on_train_end()
+        return self.history
+
+    def _epochs(
+        self, train_data: Any, val_data: Any, epochs: Any, steps: Any, every: int, every_steps: Any, limit: Any
+    ) -> None:
+        while (epochs is None or self.epoch < epochs) and (steps is None or self.step < steps):
+            self.callbacks.on_epoch_begin(self.epoch)
+            self._train_epoch(train_data, val_data, steps, every_steps, limit)
+            logs = self.train_tracker.compute()
+            if val_data is not None and (self.epoch + 1) % every == 0 and not self.interrupted:
+                logs.update(self._validate(val_data, limit))
+            logs["lr"] = float(self.optimizer.param_groups[0]["lr"])
+            self.history.append(self.epoch, logs)
+            self.callbacks.on_epoch_end(self.epoch, logs)
+            self._schedule(logs)
+            self.epoch += 1
+            if self.callbacks.should_stop:
+                break
+
+    def _train_epoch(self, train_data: Any, val_data: Any, steps: Any, every_steps: Any, limit: Any) -> None:
+        callbacks = self.callbacks
+        begins, ends = callbacks.hears("on_step_begin"), callbacks.hears("on_step_end")
+        self._batches = batches_of(train_data, self._data_state)
+        self._data_state = None
+        if self._ready:
+            self.model.train()
+            self.train_tracker.reset()
+        count = 0
+        for batch in self._batches:
+            inputs, targets = self._taken(batch)
+            if begins:
+                callbacks.on_step_begin(self.step)
+            updated = self._train_batch(inputs, targets)
+            count += 1
+            self.step += updated
+            if ends:
+                callbacks.on_step_end(self.step - 1, self.train_tracker)
+            if every_steps and updated and self.step % every_steps == 0 and val_data is not None:
+                self._validate(val_data, limit)
+            if callbacks.should_stop or count == limit or (steps is not None and self.step >= steps):
+                break
+        if not count:
+            raise OptionError(explain("the training data gave no batches", do="give data with at least one batch"))
+        self.step += self._finish_update()
+
+    # --- one batch
+
+    def _taken(self, batch: Any) -> tuple[Any, Any]:
+        """Inputs and targets as Tensors."""
+        inputs, targets = map(as_tensors, unpack(batch))
+        if not self._ready:
+            self._prepare(inputs)
+        return inputs, targets
+
+    def _train_batch(self, inputs: Any, targets: Any) -> bool:
+        """One batch; whether the parameters were updated."""
+        values, outputs = self._train(inputs, targets)
+        self.train_tracker.take(values, outputs, targets)
+        if self.accumulate > 1:
+            self._waiting.append(values)
+            return len(self._waiting) == self.accumulate and self._finish_update()
+        return True
+
+    def _finish_update(self) -> bool:
+        """The update with the gradients that were accumulated; whether there were any."""
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._update(tuple(waiting), None)
+        return bool(waiting)
+
+    # --- preparation: what the first batch tells
+
+    def _prepare(self, inputs: Any) -> None:
+        if not isinstance(self.model, Module):
+            self.model = to_module(self.model, inputs)
+        if getattr(self.optimizer, "functional", False):
+            self.optimizer = Bound(self.model.named_parameters(), self.optimizer)
+        elif not isinstance(self.optimizer, Optimizer):
+            raise OptionError(
+                explain(
+                    "that is no optimizer",
+                    expected="one of gradloom.optim or gradloom.training.optimizers",
+                    given=type(self.optimizer).__name__,
+                )
+            )
+        self.train_tracker = Tracker("train", self._metrics[0])
+        self.val_tracker = Tracker("val", self._metrics[1])
+        self._train = Compiled(self._micro() if self.accumulate > 1 else self._whole(), self.compile)
+        self._update = Compiled(self._second_half(), self.compile)
+        self._eval = Compiled(self._evaluation(self.val_tracker), self.compile)
+        self._predict = Compiled(self._prediction(), self.compile)
+        self._ready = True
+        self.model.train()
+        self.train_tracker.reset()
+        if self._loaded is not None:
+            self._restore(self._loaded)
+
+    # What is compiled: functions whose closures are the model, the optimizer and the loss, and no loop.
+
+    def _whole(self) -> Any:
+        model, optimizer, loss_fn, tracker = self.model, self.optimizer, self.loss_fn, self.train_tracker
+        step, clip = self._own_step, self._clip()
+        more = {} if clip is None else {"before_update": clip}
+
+        def training_step(inputs: Any, targets: Any) -> Any:
+            loss, outputs = step(model, optimizer, loss_fn, inputs, targets, **more)
+            with no_grad():
+                weight = loss_weight(loss_fn, outputs, targets, batch_size(inputs))
+                return tracker.in_step(loss, weight, outputs, targets)
+
+        return training_step
+
+    def _micro(self) -> Any:
+        model, loss_fn, tracker = self.model, self.loss_fn, self.train_tracker
+
+        def accumulation_step(inputs: Any, targets: Any) -> Any:
+            loss, outputs, weight = micro_step(model, loss_fn, inputs, targets, batch_size(inputs))
+            with no_grad():
+                return tracker.in_step(loss, weight, outputs, targets)
+
+        return accumulation_step
+
+    def _second_half(self) -> Any:
+        model, optimizer, clip = self.model, self.optimizer, self._clip()
+
+        def accumulated_update(values: Any, _: Any) -> None:
+            update_step(model, optimizer, sum(v[1] for v in values), clip)
+
+        return accumulated_update
+
+    def _evaluation(self, tracker: Tracker) -> Any:
+        model, loss_fn = self.model, self.loss_fn
+
+        def evaluation_step(inputs: Any, targets: Any) -> Any:
+            outputs = forward(model, inputs)
+            loss = compute_loss(loss_fn, outputs, targets) if loss_fn is not None or tracker.of_loss else None
+            weight = loss_weight(loss_fn, outputs, targets, batch_size(inputs))
+            return tracker.in_step(loss, weight, outputs, targets)
+
+        return evaluation_step
+
+    def _prediction(self) -> Any:
+        model = self.model
+
+        def prediction_step(inputs: Any, _: Any) -> Any:
+            return forward(model, inputs)
+
+        return prediction_step
+
+    def _clip(self) -> Any:
+        norm, value = self.clip_norm, self.clip_value
+        if norm is None and value is None:
+            return None
+
+        def clip(model: Any) -> None:
+            if norm is not None:
+                clip_grad_norm_(model.parameters(), norm)
+            if value is not None:
+                clip_grad_value_(model.parameters(), value)
+
+        return clip
+
+    @property
+    def source(self) -> str:
+        """The compiled training step, as text."""
+        return self._train.source
+
+    # --- evaluation
+
+    def evaluate(self, data: Any, *, limit: int | None = None) -> dict[str, float]:
+        """Loss and metrics of data, `{"val_loss": ...}`; the model is in eval mode, and in its old mode afterwards."""
+        return self._validate(data, limit, tell=False)
+
+    def _validate(self, data: Any, limit: int | None, tell: bool = True) -> dict[str, float]:
+        count, training = 0, self._ready and self.model.training
+        with no_grad():
+            for batch in batches_of(data):
+                inputs, targets = self._taken(batch)
+                if not count:
+                    self.model.eval()
+                    self.val_tracker.reset()
+                values, outputs = self._eval(inputs, targets)
+                self.val_tracker.take(values, outputs, targets)
+                count += 1
+                if count == limit or self.interrupted:
+                    break
+        if not count:
+            raise OptionError(explain("the validation data gave no batches", do="give data with at least one batch"))
+        self.model.train(training)
+        logs = self.val_tracker.compute()
+        if tell:
+            self.callbacks.on_validation_end(self.step, logs)
+        return logs
+
+    def predict(self, data: Any, *, limit: int | None = None) -> Any:
+        """The model's outputs for all data, in one Tensor (or in a dict of Tensors), in eval mode.
+
+        Args:
+            data: Batches as in `fit`; targets are left out.
+        """
+        parts: list[Any] = []
+        with no_grad():
+            for batch in batches_of(data):
+                inputs, _ = self._taken(batch)
+                training = self.model.training
+                self.model.eval()
+                parts.append(self._predict(inputs, None))
+                self.model.train(training)
+                if len(parts) == limit:
+                    break
+        if not parts:
+            raise OptionError(explain("there is nothing to predict: the data gave no batches"))
+        return tree.map(lambda *xs: cat(xs), *parts)
+
+    def sanity_check(self, train_data: Any, val_data: Any = None) -> str:
+        """Runs the model on one batch of each without an update, eagerly; a report of shapes, dtypes and the first loss."""
+        lines = []
+        for name, data in (("train", train_data), ("val", val_data)):
+            if data is None:
+                continue
+            batch = next(iter(batches_of(data)), None)
+            if batch is None:
+                raise OptionError(explain(f"the {name} data gave no batches", do="give data with at least one batch"))
+            inputs, targets = self._taken(batch)
+            with no_grad():
+                outputs = forward(self.model, inputs)
+                loss = compute_loss(self.loss_fn, outputs, targets)
+            shown = [("inputs", inputs), ("targets", targets), ("outputs", outputs), ("loss", loss)]
+            lines += [f"{name}: " + ", ".join(f"{k} {describe(v)}" for k, v in shown) + f" = {loss.item():.4g}"]
+        return "\n".join(lines)
+
+    # --- schedules, interruptions
+
+    def _schedule(self, logs: Mapping[str, float]) -> None:
+        scheduler = self.scheduler
+        if scheduler is None:
+            return
+        if isinstance(scheduler, ReduceLROnPlateau):
+            value = find_monitor(logs, "val_loss", "the scheduler")
+            scheduler.step(logs["train_loss"] if value is None else value)
+        else:
+            scheduler.step()
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Ctrl-C ends training after the step: callbacks save, and `fit` returns. A second one ends it at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def interrupt(number: int, frame: Any) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+            self.stop("interrupted by Ctrl-C")
+
+        before = signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    # --- state
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a run needs to go on: model, optimizer, scheduler, callbacks, history, where in the data it is, random streams."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "history": self.history.state_dict(),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "callbacks": self.callbacks.state_dict(),
+            "data": self._batches.state_dict() if hasattr(self._batches, "state_dict") else None,
+            "generator": default_generator.get_state(),
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Takes over what `state_dict` gave; a model whose shapes are not known yet takes it at the first batch."""
+        self._loaded = dict(state_dict)
+        if self._ready or isinstance(self.model, Module):
+            self._restore(self._loaded)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self._loaded = None
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.history.load_state_dict(state["history"])
+        self.model.load_state_dict(state["model"])
+        if isinstance(self.optimizer, Optimizer):
+            self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None and state["scheduler"] is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        self.callbacks.load_state_dict(state["callbacks"])
+        self._data_state = state["data"]
+        default_generator.set_state(state["generator"])
+
+
+def to_module(model: Any, inputs: Any) -> Module:
+    """A composed model as a module, with the shapes of the first inputs (and any number of samples, where the layers allow it)."""
+    if not isinstance(model, (CompiledModel, Part)):
+        raise OptionError(
+            explain(
+                "that is no model",
+                expected="a gradloom.nn.Module, a gradloom.Model, or what gradloom.compile gives",
+                given=type(model).__name__,
+            )
+        )
+    named = inputs if isinstance(inputs, Mapping) else dict(zip(model.input_keys, listed(inputs), strict=False))
+    shapes = {n: list(x.shape) for n, x in named.items()}
+    try:
+        return model.to_module({n: [None, *s[1:]] for n, s in shapes.items()})
+    except ShapeError:
+        return model.to_module(shapes)
+
+
+def listed(inputs: Any) -> list:
+    """Inputs by position."""
+    return list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
+
+
+def batch_size(inputs: Any) -> int:
+    """The number of samples: the length of the first input's first axis."""
+    first = next(x for x in tree.flatten(inputs)[0] if isinstance(x, Tensor))
+    return first.shape[0] if first.ndim else 1
+
+
+def describe(x: Any) -> str:
+    """Shapes and dtypes of a batch, in short."""
+    if isinstance(x, Tensor):
+        return f"{list(x.shape)} {x.dtype.name}"
+    if isinstance(x, Mapping):
+        return "{" + ", ".join(f"{k}: {describe(v)}" for k, v in x.items()) + "}"
+    if isinstance(x, (tuple, list)):
+        return "(" + ", ".join(map(describe, x)) + ")"
+    return repr(x)
+
+
+#: Guide 004's names of the loop.
+BasicTrainingLoop = ValidationTrainingLoop = TrainingLoop
