@@ -12,12 +12,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for python benchmarks/run_all.py
 
-from benchmarks import compile_cost, compose, import_time, memory, steps, tiny
+from benchmarks import compile_cost, compose, import_time, memory, optimizers, steps, tiny
 from benchmarks.report import Table, document
 
 SUITES = {
     "tiny": tiny.run,
     "steps": steps.run,
+    "optimizers": optimizers.run,
     "compile_cost": compile_cost.run,
     "compose": compose.run,
     "memory": memory.run,

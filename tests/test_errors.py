@@ -20,6 +20,7 @@ from gradloom.errors import GradloomError, explain, user_frame
         ("TraceError", (RuntimeError,)),
         ("IndexOutOfRangeError", (IndexError,)),
         ("FileFormatError", (ValueError,)),
+        ("DataError", (RuntimeError,)),
         ("OptionError", (ValueError,)),
     ],
 )

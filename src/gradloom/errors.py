@@ -13,8 +13,8 @@ import types
 from collections.abc import Iterable
 
 __all__ = [
-    "BackendError", "DTypeError", "FileFormatError", "GradientError", "GradloomError", "IndexOutOfRangeError",
-    "MissingExtraError", "OptionError", "ShapeError", "TraceError", "explain", "user_frame",
+    "BackendError", "DTypeError", "DataError", "FileFormatError", "GradientError", "GradloomError",
+    "IndexOutOfRangeError", "MissingExtraError", "OptionError", "ShapeError", "TraceError", "explain", "user_frame",
 ]  # fmt: skip
 
 
@@ -52,6 +52,10 @@ class IndexOutOfRangeError(GradloomError, IndexError):
 
 class FileFormatError(GradloomError, ValueError):
     """A file is damaged, or not of the format that it should be."""
+
+
+class DataError(GradloomError, RuntimeError):
+    """Training data cannot be read: there is none, an iterator is at its end, a worker process died."""
 
 
 class OptionError(GradloomError, ValueError):

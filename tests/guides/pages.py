@@ -13,7 +13,7 @@ import numpy as np
 import gradloom as gl
 
 FOLDER = Path(__file__).parent
-PAGES = ("training", "training_models", "training_loops", "optimizers")
+PAGES = ("training", "training_models", "training_loops", "optimizers", "training_library")
 CLASSES = {"numpy": "NumpyBackend", "jax": "JaxBackend", "torch": "TorchBackend", "mlx": "MlxBackend"}
 
 
@@ -85,21 +85,6 @@ class Session:
         self.names.update(names)
         exec(compile("\n" * line + code, str(FOLDER / f"{page}.md"), "exec"), self.names)
         return self
-
-
-class Descent:
-    """Stands in for the optimizers that the guides import: gradient descent with the interface that they use."""
-
-    def __init__(self, learning_rate=0.01, **options):
-        self.learning_rate, self.options, self.steps = learning_rate, options, 0
-
-    def init(self, params):
-        return {name: {} for name in params}
-
-    def update(self, params, gradients, state):
-        self.steps += 1
-        new = {name: p - self.learning_rate * gradients[name] for name, p in params.items()}
-        return type(params)(new), {name: {"gradient": gradients[name]} for name in state}
 
 
 @functools.cache

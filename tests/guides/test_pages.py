@@ -12,20 +12,11 @@ from gradloom import training
 from guides.pages import FOLDER, PAGES, blocks
 
 #: (page, heading) -> a name that `gradloom.training` is to have ("device_mesh": an option of backends). When it has it, run the
-#: block in a test and take it out here; of the functional optimizers also take `Descent` out of pages.py and conftest.py.
+#: block in a test and take it out here.
 NOT_YET = {
     ("training_models", "Parallel Training"): "device_mesh",
     ("training_loops", "Distributed Training"): "device_mesh",
     ("training_loops", "Mixed Precision Training"): "MixedPrecisionTrainer",
-    ("training_loops", "Learning Rate Scheduling"): "StepLR",
-    ("optimizers", "SGD (Stochastic Gradient Descent)"): "SGD",
-    ("optimizers", "Adam"): "Adam",
-    ("optimizers", "RMSProp"): "RMSProp",
-    ("optimizers", "AdaGrad"): "AdaGrad",
-    ("optimizers", "Learning Rate Scheduling"): "ReduceLROnPlateau",
-    ("optimizers", "Custom Optimizers"): "Optimizer",
-    ("optimizers", "Gradient Clipping"): "clip_gradients",
-    ("optimizers", "Learning Rate Warmup"): "LinearWarmupScheduler",
     ("optimizers", "Mixed Precision Training"): "MixedPrecisionTrainer",
 }
 

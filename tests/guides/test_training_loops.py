@@ -10,10 +10,10 @@ import pytest
 import gradloom as gl
 from gradloom.models.parameters import Parameters
 from gradloom.training import losses
-from guides.pages import Descent, Session, assert_falls, check_gradients, same_on
+from gradloom.training.optimizers import Adam
+from guides.pages import Session, assert_falls, check_gradients, same_on
 
 PAGE = "training_loops"
-pytestmark = pytest.mark.usefixtures("optimizers")
 
 DEFINE = {
     "# ... define your model ...": "model |= ml.Linear(16)(input='input')\nmodel += ml.models.Tanh()\nmodel += ml.Linear(4)"
@@ -24,7 +24,7 @@ CLASSIFY = {
 WITH_SHAPES = {
     "# ... define your model ...": DEFINE["# ... define your model ..."] + "\nmodel.set_shapes(input=[None, 6])"
 }
-FASTER = {"learning_rate=0.001": "learning_rate=0.1"}  # of `Descent`, which stands in for Adam
+FASTER = {"learning_rate=0.001": "learning_rate=0.01"}
 
 
 def dataset(n=96, features=6, outputs=4):
@@ -89,21 +89,34 @@ def test_what_the_basic_loop_prints_and_saves(backend, folder):
     for name, p in s["params"].items():
         assert type(params[name]) in s["backend"].array_types
         np.testing.assert_array_equal(s.host(params[name]), s.host(p))
-        np.testing.assert_array_equal(s.host(state[name]["gradient"]), s.host(s["optimizer_state"][name]["gradient"]))
+        assert state[name].keys() == {"step", "exp_avg", "exp_avg_sq"} == s["optimizer_state"][name].keys()
+        for slot, x in state[name].items():
+            np.testing.assert_array_equal(s.host(x), s.host(s["optimizer_state"][name][slot]))
+    assert int(state["linear.bias"]["step"]) == 30
+    # What was loaded goes on as the first would have.
+    gradients = s["gradients"]
+    on, again = (
+        s["optimizer"].update(p, gradients, t)[0] for p, t in ((s["params"], s["optimizer_state"]), (params, state))
+    )
+    for name, p in on.items():
+        np.testing.assert_array_equal(s.host(again[name]), s.host(p))
     x = s["batch_inputs"]
     found = s["compiled_model"].evaluate(params, x)["output"]
     np.testing.assert_array_equal(s.host(found), s.host(s["compiled_model"].evaluate(s["params"], x)["output"]))
 
 
 def test_the_gradients_of_the_basic_loop(folder):
+    update = "params, optimizer_state = optimizer.update("
     fill = {
         **DEFINE,
+        update: f"before = params\n{update}",
         "backend = JaxBackend()": 'backend = JaxBackend(dtype="float64")',
         "num_epochs = 10": "num_epochs = 1",
     }
     s = basic("numpy", fill=fill)
-    before = {name: p + 0.1 * s["gradients"][name] for name, p in s["params"].items()}
-    check_gradients(s["compiled_model"], before, s["batch_inputs"], {"output": s["loss_gradients"]}, s["gradients"])
+    check_gradients(
+        s["compiled_model"], s["before"], s["batch_inputs"], {"output": s["loss_gradients"]}, s["gradients"]
+    )
 
 
 def test_the_data_loader(backend):
@@ -143,7 +156,7 @@ def test_validation_records_nothing(folder):
 
 def test_gradient_accumulation(backend, folder):
     s = basic(backend, watch=())
-    before = dict(s["params"])
+    before, state = dict(s["params"]), s["optimizer_state"]
     # Four batches of one size: their mean gradient is that of all data.
     s.run(PAGE, "Gradient Accumulation", num_epochs=1, batch_size=24)
     x, t = s["backend"].array(s["data"]), s["backend"].array(s["targets"])
@@ -152,11 +165,18 @@ def test_gradient_accumulation(backend, folder):
     _, gradients = model.evaluate(
         before, {"input": x}, output_gradients={"output": losses.mse_loss_gradient(outputs, t)}
     )
+    expected, _ = s["optimizer"].update(before, gradients, state)
     for name, p in s["params"].items():
-        np.testing.assert_allclose(
-            s.host(p), s.host(before[name]) - 0.1 * s.host(gradients[name]), rtol=1e-4, atol=1e-6
-        )
+        np.testing.assert_allclose(s.host(p), s.host(expected[name]), rtol=1e-4, atol=1e-6)
         assert not s.host(s["accumulated_gradients"][name]).any()
+
+
+def test_learning_rate_scheduling(backend):
+    compiled = gl.compile(small(), backend, shapes={"input": [None, 6]})
+    s = Session(backend, watch=("current_lr",), params=compiled.get_parameters())
+    s.run(PAGE, "Learning Rate Scheduling", num_epochs=65)
+    np.testing.assert_allclose(s.seen["current_lr"], [0.001] * 29 + [0.0001] * 30 + [0.00001] * 6)
+    assert s.said[0] == "Learning rate: 0.001" and set(s["optimizer_state"]) == set(s["params"])
 
 
 class Loader:
@@ -232,7 +252,7 @@ GAN = {
         "discriminator += ml.models.Sigmoid()"
     ),
     "gen_params, gen_opt_state = gen_optimizer.update(": "gen_before = gen_params\ngen_params, gen_opt_state = gen_optimizer.update(",
-    "learning_rate=0.0002": "learning_rate=0.1",
+    "learning_rate=0.0002": "learning_rate=0.01",
 }
 BCE = {n: getattr(losses, n) for n in ("binary_cross_entropy", "binary_cross_entropy_gradient")}
 
@@ -243,7 +263,7 @@ def gan(engine, epochs=4):
     s = Session(
         engine, ("disc_loss", "gen_loss"), backend=backend, latent_dim=3, batch_size=16, num_epochs=epochs, **BCE
     )
-    s.names.update(ml=gl, Adam=Descent)
+    s.names.update(ml=gl, Adam=Adam)
     return s.run(PAGE, "Training GANs", fill=GAN, data_loader=lambda batch_size: real)
 
 
@@ -297,7 +317,7 @@ def self_supervised(engine, labels, epochs=3):
     batch = {"input": x, **({"labels": backend.array(np.arange(96) % 3)} if labels else {})}
     s = Session(
         engine, backend=backend, num_classes=3, input_dim=6, batch_size=96, num_epochs=epochs, ml=gl,
-        corrupt_inputs=lambda x: x * 0.9, data_loader=lambda batch_size: [batch], totals=[], Adam=Descent, **SELF_SUPERVISED,
+        corrupt_inputs=lambda x: x * 0.9, data_loader=lambda batch_size: [batch], totals=[], Adam=Adam, **SELF_SUPERVISED,
     )  # fmt: skip
     note = "        params, optimizer_state = optimizer.update("
     fill = {**HEADS, **FASTER, note.strip(): f"totals.append(total_loss)\nbefore = params\n{note.strip()}"}
@@ -385,7 +405,7 @@ def patterns(engine):
     """A session with the functions of "Common Patterns", and with those that they call."""
     backend = gl.get_backend(engine)
     s = Session(
-        engine, (), ml=gl, backend=backend, Adam=lambda **o: Descent(**{**o, "learning_rate": 100 * o["learning_rate"]})
+        engine, (), ml=gl, backend=backend, Adam=lambda **o: Adam(**{**o, "learning_rate": 10 * o["learning_rate"]})
     )
     for heading, fill in (
         ("Early Stopping", {"range(1000)": "range(8)"}),

@@ -108,7 +108,9 @@ def test_other_dtypes_have_no_kernel(everywhere):
 def test_fused_without_numba(monkeypatch):
     monkeypatch.setenv("GRADLOOM_FAST", "0")
     trained()
-    with pytest.raises(OptionError, match=r"(?s)numpy has no fused kernel.*install gradloom\[fast\], or leave fused out"):
+    with pytest.raises(
+        OptionError, match=r"(?s)numpy has no fused kernel.*install gradloom\[fast\], or leave fused out"
+    ):
         trained(fused=True)
 
 

@@ -37,7 +37,7 @@ from . import emit
 from .chunks import traced
 from .graph import Node, Value
 
-SMALL = 1 << 16  # elements; below it NumPy does without: the import of Numba alone takes as long as thousands of such updates
+SMALL = 1 << 16  # elements; below it NumPy does without: the import of Numba takes as long as thousands of its updates
 SHARE = 1 << 18  # elements that are worth waking a thread for
 MOST = 8  # threads: a few saturate the memory
 
@@ -184,7 +184,7 @@ def _numba() -> Any:
     @intrinsic
     def pointer(context, address, like):
         """The address as that of elements like those of an array."""
-        made = types.CPointer(like.dtype)
+        made = types.CPointer(like.dtype)  # type: ignore[attr-defined]
 
         def code(target, builder, signature, args):
             return builder.inttoptr(args[0], target.get_value_type(made))
@@ -243,7 +243,7 @@ class Pool:
         waiting = [(self._pool.submit(call, *r), r) for r in ranges[1:]]
         call(*ranges[0])
         for future, r in reversed(waiting):
-            if future.cancel():  # no thread has come to it: one that holds the interpreter's lock keeps them all waiting
+            if future.cancel():  # no thread has come to it: another one holds the interpreter's lock
                 call(*r)
         for future, _ in waiting:
             if not future.cancelled():
@@ -281,7 +281,8 @@ class Gatherer:
         """Whether it says of some arrays what NumPy says."""
         d = np.dtype(np.float32)
         arrays = [np.empty(s, d) for s in ((), (3,), (2, 5), (0, 2))]
-        bad = [np.empty(1), np.empty((2, 4), d)[:, ::2], np.empty(3, d), np.empty((2, 2), d).T, np.empty(1, d).view(_Other)]
+        square = np.empty((2, 2), d)
+        bad = [np.empty(1), np.empty((2, 4), d)[:, ::2], np.empty(3, d), square.T, np.empty(1, d).view(_Other)]
         sizes = [1, 3, 10, 0, 1, 4, 4, 4, 1]
         objects = np.array([id(a) for a in (*arrays, *bad)])
         found, offsets = np.zeros(len(sizes), np.int64), np.cumsum([0, *sizes])

@@ -9,6 +9,7 @@ Owners say what they hold by these methods (modules and optimizers have them; ot
     __jit_slots__(prefix): iterator of (name, Tensor);
     __jit_prepare__(): called before tracing (an optimizer makes its state); what only the trace tells is a `Retrace`;
     __jit_key__(): hashable: what selects code.
+A function of gradloom's own is not followed, but where it has `__jit_follow__ = True`.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ class Walk:
             self.key.append((name, cls, value))
             return
         if isinstance(value, (types.FunctionType, types.MethodType)):
-            if not _foreign(value.__module__):
+            if not _foreign(value.__module__) or getattr(value, "__jit_follow__", False):
                 self.function(value)
             return
         if id(value) in self._seen or isinstance(value, (type, types.ModuleType, np.ndarray)):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from . import emit, fast
 from .chunks import chunked
 from .graph import VIEWS, Graph, Node, Value
@@ -91,8 +89,7 @@ def rule_lines(node: Node, helpers: emit.Helpers, in_place: bool) -> list[str]:
 
 def _column(values: list) -> str:
     """A list of values as text; the whole of a state's list by its name."""
-    base, bracket, _ = values[0].name.rpartition("[")
-    if bracket and base.startswith("s[") and all(v.name == f"{base}[{i}]" for i, v in enumerate(values)):
-        if sum((v.name or "").startswith(base + "[") for v in values[0].graph.inputs) == len(values):
-            return base
-    return "[" + ", ".join(v.name for v in values) + "]"
+    names = [v.name for v in values]
+    base, bracket, _ = names[0].rpartition("[")
+    every = [v.name for v in values[0].graph.inputs if (v.name or "").startswith(base + "[")]
+    return base if bracket and base.startswith("s[") and every == names else f"[{', '.join(names)}]"

@@ -350,7 +350,8 @@ class RuleOptimizer(Optimizer):
             slots = self.rule.state(flags)
             rows = [[raw(params[n]), raw(gradients[n]), *(raw(state[n][slot]) for slot in slots)] for n in names]
             scalars, counters = self._scalars(state[names[0]], step, numbers, params[names[0]])
-            results = self._run([list(column) for column in zip(*rows, strict=True)], scalars, flags)
+            phase = self.rule.phase(self.options(step), step + 1) if step is not None else {}
+            results = self._run([list(column) for column in zip(*rows, strict=True)], scalars, {**flags, **phase})
             for name, array, *arrays in zip(names, *results, strict=True):
                 p = params[name]
                 new[name] = like(p, array)
@@ -452,7 +453,9 @@ class RuleOptimizer(Optimizer):
         steps = xp.astype(count, dtype=wide)
         over, o = Over(xp, steps), self.options(steps)
         if PLACE.graph is not None:
-            traced = {k: option(self.param_groups[0], k, wide) for k, v in o.items() if k not in self.coded and is_number(v)}
+            traced = {
+                k: option(self.param_groups[0], k, wide) for k, v in o.items() if k not in self.coded and is_number(v)
+            }
             o.update((k, _tensor(v)) for k, v in traced.items())
         after = self.rule.numbers_after(over, o, steps, tuple(values), 1)
         counters = {n: like(slots[n], raw(a)) for n, a in zip(names, after, strict=True)}

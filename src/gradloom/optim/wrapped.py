@@ -19,7 +19,7 @@ from .block import put
 from .bound import Optimizer
 from .functional import Optimizer as Functional
 from .functional import raw
-from .wrappers import Partition
+from .wrappers import Partition, Wrapper
 
 
 class Column(NamedTuple):
@@ -57,9 +57,11 @@ class Bound(Optimizer):
         self.optimizer = optimizer
         self._names = {p: n for n, p in named}
         self._columns: dict[str, Column] = {}
-        parts = (
-            optimizer.parts(n for n, _ in named) if isinstance(optimizer, Partition) else {"": [n for n, _ in named]}
-        )
+        inmost = optimizer
+        while isinstance(inmost, Wrapper):
+            inmost = inmost.inner
+        names = [n for n, _ in named]
+        parts = inmost.parts(names) if isinstance(inmost, Partition) else {"": names}
         by_name: dict[str, Tensor] = dict(named)
         super().__init__(
             [
@@ -68,7 +70,7 @@ class Bound(Optimizer):
             ],
             {},
         )
-        parts_of = list(optimizer.optimizers.values()) if isinstance(optimizer, Partition) else [optimizer]
+        parts_of = list(inmost.optimizers.values()) if isinstance(inmost, Partition) else [optimizer]
         for part, group in zip(parts_of, self.param_groups, strict=True):
             part.param_groups[0] = group  # one dict: a scheduler's write is seen by both
         self._keep(optimizer.init({n: p._array for n, p in named}))

@@ -47,6 +47,8 @@ class TrainingLoop:
     Attributes:
         epoch, step: Epochs and updates that were done.
         history: The logs of each epoch.
+        epochs, batches: How many `fit` is to reach, and how many an epoch has; None where that is not known.
+        last_batch: The inputs and targets of the step that is being done, for callbacks.
 
     Example:
         >>> import gradloom as gl
@@ -95,9 +97,13 @@ class TrainingLoop:
         self._metrics = paired(metrics)
         self.history = History()
         self.epoch = self.step = 0
+        self.epochs: int | None = None
+        self.batches: int | None = None
+        self.last_batch: tuple[Any, Any] | None = None
         self.interrupted = False
         self._batches: Any = None  # of the epoch that is going on
         self._data_state: Any = None  # where in an epoch to begin
+        self._in_epoch = False  # whether an epoch was begun, by this run or the one that was saved
         self._loaded: dict[str, Any] | None = None  # for when the model is known
         self._waiting: list[Tensor] = []
         self._ready = False
@@ -146,7 +152,7 @@ class TrainingLoop:
         target = self.epoch + 1 if epochs is None and steps is None else epochs
         if sanity:
             print(self.sanity_check(train_data, val_data))
-        self.interrupted = False
+        self.interrupted, self.epochs = False, target
         with self._interruptible():
             self.callbacks.on_train_begin()
             try:
@@ -164,28 +170,38 @@ class TrainingLoop:
         while (epochs is None or self.epoch < epochs) and (steps is None or self.step < steps):
             self.callbacks.on_epoch_begin(self.epoch)
             self._train_epoch(train_data, val_data, steps, every_steps, limit)
+            if self.interrupted:  # in mid-epoch: what is saved now goes on with the next batch
+                self.callbacks.on_exception(KeyboardInterrupt(self.callbacks.stop_reason))
+                break
             logs = self.train_tracker.compute()
-            if val_data is not None and (self.epoch + 1) % every == 0 and not self.interrupted:
-                logs.update(self._validate(val_data, limit))
+            if val_data is not None and (self.epoch + 1) % every == 0:
+                found = self._validate(val_data, limit)
+                logs.update({} if self.interrupted else found)
             logs["lr"] = float(self.optimizer.param_groups[0]["lr"])
             self.history.append(self.epoch, logs)
-            self.callbacks.on_epoch_end(self.epoch, logs)
             self._schedule(logs)
-            self.epoch += 1
+            self.epoch += 1  # before callbacks hear of it, so that what they save begins with the next epoch
+            self._in_epoch = False
+            self.callbacks.on_epoch_end(self.epoch - 1, logs)
+            if self.interrupted:
+                self.callbacks.on_exception(KeyboardInterrupt(self.callbacks.stop_reason))
             if self.callbacks.should_stop:
                 break
 
     def _train_epoch(self, train_data: Any, val_data: Any, steps: Any, every_steps: Any, limit: Any) -> None:
         callbacks = self.callbacks
         begins, ends = callbacks.hears("on_step_begin"), callbacks.hears("on_step_end")
-        self._batches = batches_of(train_data, self._data_state)
-        self._data_state = None
+        resumed, self._data_state = self._data_state, None
+        self._batches = batches_of(train_data, resumed)
+        self.batches = batches_in(self._batches, limit)
         if self._ready:
             self.model.train()
-            self.train_tracker.reset()
+            if not self._in_epoch:
+                self.train_tracker.reset()
+        self._in_epoch = True
         count = 0
         for batch in self._batches:
-            inputs, targets = self._taken(batch)
+            inputs, targets = self.last_batch = self._taken(batch)
             if begins:
                 callbacks.on_step_begin(self.step)
             updated = self._train_batch(inputs, targets)
@@ -197,9 +213,11 @@ class TrainingLoop:
                 self._validate(val_data, limit)
             if callbacks.should_stop or count == limit or (steps is not None and self.step >= steps):
                 break
-        if not count:
+        self.last_batch = None
+        if not count and resumed is None:
             raise OptionError(explain("the training data gave no batches", do="give data with at least one batch"))
-        self.step += self._finish_update()
+        if not self.interrupted:
+            self.step += self._finish_update()
 
     # --- one batch
 
@@ -243,8 +261,7 @@ class TrainingLoop:
             )
         self.train_tracker = Tracker("train", self._metrics[0])
         self.val_tracker = Tracker("val", self._metrics[1])
-        self._train = Compiled(self._micro() if self.accumulate > 1 else self._whole(), self.compile)
-        self._update = Compiled(self._second_half(), self.compile)
+        self._compile_step()
         self._eval = Compiled(self._evaluation(self.val_tracker), self.compile)
         self._predict = Compiled(self._prediction(), self.compile)
         self._ready = True
@@ -252,6 +269,17 @@ class TrainingLoop:
         self.train_tracker.reset()
         if self._loaded is not None:
             self._restore(self._loaded)
+
+    def set_accumulate(self, count: int) -> None:
+        """Changes how many micro-batches make an update; between epochs."""
+        before, self.accumulate = self.accumulate, int(count)
+        if self._ready and (before > 1) != (count > 1):
+            self._compile_step()
+
+    def _compile_step(self) -> None:
+        parts = self.accumulate > 1
+        self._train = Compiled(self._micro() if parts else self._whole(), self.compile, keep_grads=parts)
+        self._update = Compiled(self._second_half(), self.compile)
 
     # What is compiled: functions whose closures are the model, the optimizer and the loss, and no loop.
 
@@ -331,7 +359,7 @@ class TrainingLoop:
 
     def _validate(self, data: Any, limit: int | None, tell: bool = True) -> dict[str, float]:
         count, training = 0, self._ready and self.model.training
-        with no_grad():
+        with no_grad(), self.callbacks.evaluation() if tell else contextlib.nullcontext():
             for batch in batches_of(data):
                 inputs, targets = self._taken(batch)
                 if not count:
@@ -432,25 +460,31 @@ class TrainingLoop:
             "callbacks": self.callbacks.state_dict(),
             "data": self._batches.state_dict() if hasattr(self._batches, "state_dict") else None,
             "generator": default_generator.get_state(),
+            "tracker": self.train_tracker.state_dict() if self._in_epoch else None,
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Takes over what `state_dict` gave; a model whose shapes are not known yet takes it at the first batch."""
-        self._loaded = dict(state_dict)
-        if self._ready or isinstance(self.model, Module):
-            self._restore(self._loaded)
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        self._loaded = None
+        state = self._loaded = dict(state_dict)
         self.epoch, self.step = state["epoch"], state["step"]
         self.history.load_state_dict(state["history"])
-        self.model.load_state_dict(state["model"])
+        self.callbacks.load_state_dict(state["callbacks"])
+        self._data_state = state["data"]
+        self._in_epoch = state["tracker"] is not None
+        self._restore(state)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        """The part that needs the model, as far as it is known."""
+        if isinstance(self.model, Module):
+            self.model.load_state_dict(state["model"])
         if isinstance(self.optimizer, Optimizer):
             self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None and state["scheduler"] is not None:
             self.scheduler.load_state_dict(state["scheduler"])
-        self.callbacks.load_state_dict(state["callbacks"])
-        self._data_state = state["data"]
+        if self._ready:
+            self._loaded = None
+            if self._in_epoch:
+                self.train_tracker.load_state_dict(state["tracker"])
         default_generator.set_state(state["generator"])
 
 
@@ -481,6 +515,14 @@ def batch_size(inputs: Any) -> int:
     """The number of samples: the length of the first input's first axis."""
     first = next(x for x in tree.flatten(inputs)[0] if isinstance(x, Tensor))
     return first.shape[0] if first.ndim else 1
+
+
+def batches_in(batches: Any, limit: int | None) -> int | None:
+    """How many batches an epoch has; None where that is not known."""
+    try:
+        return len(batches) if limit is None else min(len(batches), limit)
+    except TypeError:
+        return limit
 
 
 def describe(x: Any) -> str:

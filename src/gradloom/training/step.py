@@ -106,10 +106,12 @@ class Compiled:
     Args:
         fn: `fn(inputs, targets)`.
         compiles: Else it is run eagerly.
+        keep_grads: The gradients stay on the parameters, for the next call.
     """
 
-    def __init__(self, fn: Callable, compiles: bool):
-        self.fn, self.compiles = fn, compiles
+    def __init__(self, fn: Callable, compiles: bool, keep_grads: bool = False):
+        self.fn, self.compiles, self.keep_grads = fn, compiles, keep_grads
+        fn.__jit_follow__ = True  # type: ignore[attr-defined]  # its closure has the model
         self._made: dict[Any, Callable] = {}
         self._pair: Callable | None = None
         self.last: Any = None
@@ -119,7 +121,7 @@ class Compiled:
             return self.fn(inputs, targets)
         if type(inputs) is Tensor and type(targets) is Tensor:
             if self._pair is None:
-                self._pair = self.last = jit(self.fn)
+                self._pair = self.last = jit(self.fn, keep_grads=self.keep_grads)
             return self._pair(inputs, targets)
         leaves, structure = tree.flatten((inputs, targets))
         places = tuple(isinstance(x, Tensor) for x in leaves)
@@ -131,7 +133,9 @@ class Compiled:
         )
         made = self._made.get(key)
         if made is None:
-            made = self._made[key] = self.last = jit(_of_leaves(self.fn, structure, places, rest))
+            made = self._made[key] = self.last = jit(
+                _of_leaves(self.fn, structure, places, rest), keep_grads=self.keep_grads
+            )
         return made(*(x for x in leaves if isinstance(x, Tensor)))
 
     @property

@@ -11,6 +11,7 @@ import numpy as np
 from .. import ops
 from ..errors import OptionError, explain
 from ..tensor.tensor import Tensor
+from .metrics import LossTracker
 
 HELD = (
     256  # steps whose values are not read yet: by then the older ones are computed, and reading them waits for nothing
@@ -27,9 +28,9 @@ class Tracker(Mapping):
 
     def __init__(self, phase: str, metrics: dict[str, Any]):
         self.phase, self.metrics = phase, metrics
-        self.inside = {n: m for n, m in metrics.items() if hasattr(m, "in_step") and takes_in_step(m)}
-        self.outside = {n: m for n, m in metrics.items() if n not in self.inside and not is_loss(m)}
-        self.of_loss = True
+        others = {n: m for n, m in metrics.items() if not isinstance(m, LossTracker)}
+        self.inside = {n: m for n, m in others.items() if getattr(m, "has_in_step", False) and "loss" not in m.takes}
+        self.outside = {n: m for n, m in others.items() if n not in self.inside}
         self._keys: list[tuple[str, str]] = []
         self.reset()
 
@@ -46,16 +47,24 @@ class Tracker(Mapping):
         """What a step returns: [loss * weight, weight, values of metrics] in one array, and the outputs if a metric needs them."""
         found = [ops.multiply(loss, weight), weight]
         keys = []
-        for name, metric in self.inside.items():
-            for key, value in metric.in_step(outputs, targets).items():
-                keys.append((name, key))
-                found.append(value)
+        for name, metric in list(self.inside.items()):
+            try:
+                shares = metric.in_step(outputs, targets)
+            except OptionError as error:
+                if "has no in_step" not in str(error):
+                    raise
+                self.outside[name] = self.inside.pop(name)  # not with its options
+                continue
+            keys += [(name, key) for key in shares]
+            found += shares.values()
         self._keys = keys
         d = loss.dtype
         column = [
             ops.astype(x, dtype=d) if isinstance(x, Tensor) else ops.add(ops.zeros_like(loss), float(x)) for x in found
         ]
-        return ops.stack(*column, axis=0), outputs if self.outside else None
+        return ops.stack(*column, axis=0), outputs if any(
+            "outputs" in given(m) for m in self.outside.values()
+        ) else None
 
     # --- outside
 
@@ -64,8 +73,10 @@ class Tracker(Mapping):
         self._held.append(values)
         if len(self._held) >= 2 * HELD:
             self._add(HELD)
-        for metric in self.outside.values():
-            metric.update(outputs, targets)
+        if self.outside:
+            seen = {"outputs": outputs, "targets": targets, "loss": values[0] / values[1], "batch_size": values[1]}
+            for metric in self.outside.values():
+                metric.update(*(seen[k] for k in given(metric)))
 
     def _add(self, count: int) -> None:
         held, self._held = self._held[:count], self._held[count:]
@@ -91,12 +102,34 @@ class Tracker(Mapping):
         return float("nan") if self._sums is None or not self._sums[1] else float(self._sums[0] / self._sums[1])
 
     def compute(self) -> dict[str, float]:
-        """All logs, as plain numbers."""
-        return {name: self[name] for name in self}
+        """All logs, as plain numbers; a `MetricCollection` gives several."""
+        logs: dict[str, Any] = {}
+        for name in self:
+            value = self[name]
+            if isinstance(value, Mapping):
+                logs.update((f"{self.phase}_{k}", plain(v)) for k, v in value.items())
+            else:
+                logs[name] = value
+        return logs
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was added up so far, for a run that is cut in mid-epoch."""
+        self._add(len(self._held))
+        self._flush()
+        states = {n: m.state_dict() for n, m in self.metrics.items() if hasattr(m, "state_dict")}
+        return {"sums": None if self._sums is None else self._sums.tolist(), "metrics": states}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Takes over what `state_dict` gave."""
+        self.reset()
+        sums = state_dict["sums"]
+        self._sums = None if sums is None else np.array(sums)
+        for name, state in state_dict["metrics"].items():
+            self.metrics[name].load_state_dict(state)
 
     def __getitem__(self, name: str) -> Any:
         phase, _, key = name.partition("_")
-        if phase == self.phase and (key == "loss" or is_loss(self.metrics.get(key))):
+        if phase == self.phase and (key == "loss" or isinstance(self.metrics.get(key), LossTracker)):
             return self.loss
         if phase != self.phase or key not in self.metrics:
             raise KeyError(name)
@@ -118,14 +151,9 @@ def plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def is_loss(metric: Any) -> bool:
-    """Whether it is a `LossTracker`."""
-    return any(c.__name__ == "LossTracker" for c in type(metric).__mro__)
-
-
-def takes_in_step(metric: Any) -> bool:
-    """Whether its values can be computed inside a compiled step."""
-    return getattr(metric, "in_step_ready", True) and not is_loss(metric)
+def given(metric: Any) -> tuple[str, ...]:
+    """What a metric's `update` is given; one of one's own takes outputs and targets."""
+    return getattr(metric, "takes", ("outputs", "targets"))
 
 
 def paired(metrics: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -159,7 +187,6 @@ def _named(metrics: Iterable[Any]) -> dict[str, Any]:
         name = getattr(metric, "name", None) or "".join(
             "_" + c.lower() if c.isupper() and i else c.lower() for i, c in enumerate(type(metric).__name__)
         )
-        name = "loss" if is_loss(metric) else name
         if name in result:
             raise OptionError(
                 explain(
