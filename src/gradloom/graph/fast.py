@@ -178,13 +178,12 @@ def _written(name: str, text: str) -> str | None:
 def _numba() -> Any:
     """The module, and the functions that kernels call."""
     import numba
-    from numba.core import types
     from numba.extending import intrinsic
 
     @intrinsic
     def pointer(context, address, like):
         """The address as that of elements like those of an array."""
-        made = types.CPointer(like.dtype)  # type: ignore[attr-defined]
+        made = numba.types.CPointer(like.dtype)
 
         def code(target, builder, signature, args):
             return builder.inttoptr(args[0], target.get_value_type(made))
