@@ -201,12 +201,8 @@ def test_each_scheduler_by_itself(name):
         "CosineAnnealingLR": "CosineAnnealingLR(optimizer, T_max=100, eta_min=1e-6)",
     }
     s = Session("numpy", watch=("current_lr",))
-    s.run(
-        PAGE,
-        "Learning Rate Scheduling",
-        num_epochs=100,
-        fill={"# Training loop with scheduler": f"scheduler = {calls[name]}"},
-    )
+    fill = {"# Training loop with scheduler": f"scheduler = {calls[name]}"}
+    s.run(PAGE, "Learning Rate Scheduling", num_epochs=100, fill=fill)
     k = np.arange(1, 101)
     expected = {
         "StepLR": 0.001 * 0.1 ** (k // 30),

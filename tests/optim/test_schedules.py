@@ -205,7 +205,9 @@ SAMPLES = {
     "product": [(s.product(s.linear(0.0, 1.0, 10), 0.5, s.step(1.0, 30)), by(lambda n: min(n / 10, 1) * 0.5 * 0.1 ** (n // 30)))],
     "scale": [(s.scale(s.linear(0.0, 1.0, 10), 0.5), by(lambda n: min(n / 10, 1) * 0.5))],
 }  # fmt: skip
-ALL = [pytest.param(*pair, id=repr(pair[0])) for pair in itertools.chain(*SAMPLES.values())]
+ALL = [
+    pytest.param(*pair, id=re.sub(" at 0x[0-9a-f]+", "", repr(pair[0]))) for pair in itertools.chain(*SAMPLES.values())
+]  # without addresses, which differ from process to process
 
 
 def test_every_schedule_has_samples_and_is_public():

@@ -240,6 +240,24 @@ def test_on_every_engine(backend, name):
     close(given, expected, 2e-5)
 
 
+@pytest.mark.parametrize("name", [n for n in MAKE if n != "sam"])
+def test_a_state_that_was_saved_goes_on(backend, name):
+    """As the guides save it: every slot through NumPy and back."""
+    engine = gl.get_backend(backend)
+    optimizer = MAKE[name]()
+    params = {n: engine.array(v) for n, v in values(0, "float32").items()}
+    state = optimizer.init(params)
+    for k in range(3):
+        params, state = optimizer.update(params, {n: engine.array(g) for n, g in values(k, "float32").items()}, state)
+    saved = {n: {slot: engine.to_numpy(x) for slot, x in slots.items()} for n, slots in state.items()}
+    loaded = {n: {slot: engine.array(x) for slot, x in slots.items()} for n, slots in saved.items()}
+    gradients = {n: engine.array(g) for n, g in values(9, "float32").items()}
+    expected, _ = optimizer.update(params, gradients, state)
+    given, _ = optimizer.update(params, gradients, loaded)
+    for n in SHAPES:
+        np.testing.assert_array_equal(engine.to_numpy(given[n]), engine.to_numpy(expected[n]))
+
+
 @pytest.mark.parametrize("name", MAKE)
 def test_inside_jax_jit(name):
     jax = pytest.importorskip("jax")

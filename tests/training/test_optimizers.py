@@ -1,7 +1,5 @@
-"""Functional optimizers: the numbers of the bound classes, dicts and containers, options, tracing, saved state, errors; on all engines."""
+"""Functional optimizers: the numbers of the bound classes, dicts and containers, options, errors; on all engines."""
 
-import inspect
-import pickle
 import re
 
 import numpy as np
@@ -13,86 +11,22 @@ from gradloom.models.parameters import Parameters, Placeholder
 from gradloom.optim import schedules
 from gradloom.training import optimizers
 
-CLASSES = {
-    name: cls for name in optimizers.__all__ if getattr(cls := getattr(optimizers, name), "of", None) is not None
-}
-
-#: class -> options, besides a rate of 0.01, under the names of the bound class
-SAMPLES = {
-    "SGD": [
-        {},
-        {"momentum": 0.9, "dampening": 0.1, "weight_decay": 0.1},
-        {"momentum": 0.9, "nesterov": True, "maximize": True},
-    ],
-    "Adam": [{}, {"betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.1, "amsgrad": True}],
-    "AdamW": [{}, {"weight_decay": 0.2, "maximize": True}],
-    "NAdam": [{"momentum_decay": 0.01, "weight_decay": 0.1}],
-    "RAdam": [{"betas": (0.9, 0.7), "weight_decay": 0.1, "decoupled_weight_decay": True}],
-    "Adamax": [{"weight_decay": 0.1}],
-    "RMSProp": [{}, {"momentum": 0.9, "centered": True, "weight_decay": 0.1}],
-    "AdaGrad": [{"lr_decay": 0.1, "initial_accumulator_value": 0.2, "weight_decay": 0.1}],
-    "Adadelta": [{"rho": 0.8, "weight_decay": 0.1}],
-    "Rprop": [{"etas": (0.4, 1.3), "step_sizes": (1e-5, 0.1)}],
-    "ASGD": [{"lambd": 0.01, "alpha": 0.6, "t0": 2.0, "weight_decay": 0.1}],
-    "Adafactor": [{"weight_decay": 0.1}],
-    "Muon": [{"momentum": 0.8, "nesterov": False, "weight_decay": 0.2}],
-    "Lion": [{"betas": (0.8, 0.9), "weight_decay": 0.1}],
-    "AdaBelief": [{}, {"weight_decay": 0.1, "rectify": False, "amsgrad": True}],
-    "Yogi": [{"weight_decay": 0.1}],
-    "Adan": [{"weight_decay": 0.1}, {"weight_decay": 0.1, "no_prox": True}],
-    "ADOPT": [{"weight_decay": 0.1}],
-    "AdEMAMix": [{"alpha": 3.0, "alpha_warmup": 4, "beta3_warmup": 4, "weight_decay": 0.1}],
-    "SophiaG": [{"rho": 0.1, "bs": 2.0, "weight_decay": 0.1}],
-    "SGDScheduleFree": [{"warmup_steps": 3, "weight_decay": 0.1}, {"r": 1.0, "weight_lr_power": 0.0}],
-    "AdamWScheduleFree": [{"warmup_steps": 3, "weight_decay": 0.1}],
-    "LAMB": [{"weight_decay": 0.1, "trust_clip": True}],
-    "LARS": [{"momentum": 0.9, "dampening": 0.1, "weight_decay": 0.1, "trust_clip": True}],
-    "NovoGrad": [{"weight_decay": 0.1, "grad_averaging": True, "amsgrad": True}],
-    "Shampoo": [{"momentum": 0.9, "weight_decay": 0.1, "precondition_frequency": 2}, {"beta2": 0.9}],
-    "SOAP": [{"precondition_frequency": 2, "weight_decay": 0.1}],
-    "Prodigy": [{"weight_decay": 0.1, "use_bias_correction": True, "safeguard_warmup": True}],
-}
-CASES = [(name, i) for name, samples in SAMPLES.items() for i in range(len(samples))]
-STEPS = 5
-
-
-def made(name, i=0, **options):
-    return CLASSES[name](**{"learning_rate": 0.01, **SAMPLES[name][i], **options})
-
-
-def values(seed, name="Adam", dtype="float32"):
-    """{name: NumPy array}: a matrix, and a vector or another matrix."""
-    rng = np.random.RandomState(seed)
-    shapes = {"linear.weight": (4, 3), "linear.bias": (2, 5) if name == "Muon" else (3,)}
-    return {n: rng.randn(*s).astype(dtype) for n, s in shapes.items()}
-
-
-def arrays(engine, seed, name="Adam"):
-    return {n: engine.array(x) for n, x in values(seed, name).items()}
-
-
-def host(engine, tree):
-    return {n: np.array(engine.to_numpy(getattr(x, "_array", x))) for n, x in tree.items()}
-
-
-def trained(engine, optimizer, steps=STEPS, update=None, name="Adam", start=0, found=None):
-    """Parameters and state after some updates from fixed gradients."""
-    params, state = found or (arrays(engine, 0, name), None)
-    state = optimizer.init(params) if state is None else state
-    for k in range(start, start + steps):
-        params, state = (update or optimizer.update)(params, arrays(engine, k + 1, name), state)
-    return params, state
-
-
-def signature_of(cls):
-    return inspect.signature(cls).parameters.keys()
-
-
-def close(a, b, rtol=1e-5, atol=1e-6):
-    assert a.keys() == b.keys()
-    for n in a:
-        np.testing.assert_allclose(a[n], b[n], rtol=rtol, atol=atol, err_msg=n)
-
+from .functional_samples import (
+    CASES,
+    CLASSES,
+    SAMPLES,
+    STEPS,
+    arrays,
+    close,
+    frozen,
+    gradients_of,
+    host,
+    made,
+    model_and_data,
+    signature_of,
+    trained,
+    values,
+)
 
 # ------------------------------------------------------------------------------------------------------- the bound classes
 
@@ -149,10 +83,6 @@ def test_all_engines_agree(backend, name, i):
 # ------------------------------------------------------------------------------------------------------------ dicts of arrays
 
 
-def frozen(engine, tree):
-    return {n: (id(x), np.array(engine.to_numpy(x))) for n, x in tree.items()}
-
-
 @pytest.mark.parametrize(
     "name", ["SGD", "Adam", "AdamW", "AdaGrad", "RMSProp"]
 )  # those with kernels that write in place, too
@@ -198,18 +128,6 @@ def test_containers_and_missing_gradients(backend):
     same, same_state = optimizer.update(new, {}, new_state)
     assert same["linear.weight"] is new["linear.weight"] and same_state["linear.weight"] is new_state["linear.weight"]
     assert optimizer.update({}, {}, {}) == ({}, {})
-
-
-def model_and_data(backend):
-    model = gl.Model()
-    model |= gl.models.Embedding(7, 4, name="embedding")(input="tokens")
-    model += gl.models.Linear(3)
-    compiled = gl.compile(model, backend)
-    return compiled, {"tokens": gl.get_backend(backend).array(np.arange(5))}
-
-
-def gradients_of(compiled, params, inputs):
-    return compiled.evaluate(params, inputs, output_gradients=lambda o: {k: 2 * v for k, v in o.items()})[1]
 
 
 def test_parameters_that_are_made_at_the_first_evaluate(backend):
@@ -342,7 +260,7 @@ def test_defaults_and_places_are_those_of_the_guides():
     for name, cls in CLASSES.items():
         if name not in ("SGD", "RMSProp", "AdaGrad"):  # the others have the defaults of their bound class
             assert cls().param_groups[0] == cls.of.prototype().defaults
-        assert list(signature_of(cls))[0] == "learning_rate"
+        assert next(iter(signature_of(cls))) == "learning_rate"
 
 
 def test_both_spellings_are_one_option():
@@ -397,7 +315,7 @@ def test_the_learning_rate_can_be_read_and_written(backend):
     for write in (optimizer.set_learning_rate, optimizer.set_lr, lambda v: setattr(optimizer, "learning_rate", v)):
         write(0.5)
         assert optimizer.learning_rate == optimizer.param_groups[0]["lr"] == 0.5
-        with pytest.raises(ValueError, match="Invalid learning rate: -0.5"):
+        with pytest.raises(ValueError, match=r"Invalid learning rate: -0\.5"):
             write(-0.5)
         optimizer.param_groups[0]["lr"] = 0.1
         assert optimizer.get_lr() == 0.1
@@ -450,175 +368,6 @@ def test_repr():
         == "SGD(lr=0.1, momentum=0, dampening=0, weight_decay=0, nesterov=False, maximize=False)"
     )
     assert "lr=cosine(0.1, 10)" in repr(optimizers.Adam(schedules.cosine(0.1, 10)))
-
-
-# ---------------------------------------------------------------------------------------------------------- under transforms
-
-
-def as_tensors(tree):
-    return {n: gl.tensor(x) for n, x in tree.items()}
-
-
-@pytest.mark.parametrize("name", SAMPLES)
-def test_under_gradloom_jit(backend, name):
-    if backend != "torch" and name not in ("Adam", "SGD", "NAdam", "SGDScheduleFree", "Adafactor", "Prodigy"):
-        return
-    optimizer, plain = made(name), made(name)
-
-    @gl.jit
-    def update(p, g, s):
-        return optimizer.update(p, g, s)
-
-    p, q = (as_tensors(values(0, name)) for _ in range(2))
-    s, t = optimizer.init(p), plain.init(q)
-    for k in range(STEPS):
-        optimizer.learning_rate = plain.learning_rate = 0.01 * (k + 1)
-        p, s = update(p, as_tensors(values(k + 1, name)), s)
-        q, t = plain.update(q, as_tensors(values(k + 1, name)), t)
-    assert update.compiles == 1
-    engine = gl.get_backend(backend)
-    close(host(engine, p), host(engine, q))
-    for n in p:
-        assert int(s[n]["step"]) == STEPS
-        close(host(engine, s[n]), host(engine, t[n]), rtol=1e-4)
-
-
-@pytest.mark.parametrize("name", ["SGD", "Adam", "Lion"])
-def test_no_argument_is_changed_in_a_compiled_function(backend, name):
-    """Kernels and plans write in place; neither arguments nor what the function only reads may show it."""
-    optimizer = made(name, -1)
-    p, g = as_tensors(values(0)), as_tensors(values(1))
-    p, s = optimizer.update(p, g, optimizer.init(p))
-    before = [{n: x.detach().numpy().copy() for n, x in tree.items()} for tree in (p, g, *s.values())]
-    expected, _ = optimizer.update(p, g, s)
-    given = gl.jit(lambda p, g, s: optimizer.update(p, g, s))
-    read = gl.jit(lambda g: optimizer.update(p, g, s)[0])
-    engine = gl.get_backend(backend)
-    for _ in range(2):
-        close(host(engine, given(p, g, s)[0]), host(engine, expected))
-        close(host(engine, read(g)), host(engine, expected))
-        for tree, old in zip((p, g, *s.values()), before, strict=True):
-            for n, x in tree.items():
-                np.testing.assert_array_equal(x.detach().numpy(), old[n], err_msg=n)
-
-
-def test_flags_that_change_are_compiled_anew(backend):
-    optimizer = optimizers.Adam(0.1)
-    p = as_tensors(values(0))
-    s = optimizer.init(p)
-    update = gl.jit(lambda p, g, s: optimizer.update(p, g, s))
-    for change, compiles in (
-        ({}, 1),
-        ({"lr": 0.2}, 1),
-        ({"weight_decay": 0.1}, 2),
-        ({"weight_decay": 0.2}, 2),
-        ({"maximize": True}, 3),
-        ({"betas": (0.5, 0.9)}, 4),
-    ):
-        optimizer.param_groups[0].update(change)
-        found, _ = update(p, as_tensors(values(1)), s)
-        assert update.compiles == compiles, change
-        expected, _ = optimizer.update(p, as_tensors(values(1)), s)
-        close(host(gl.get_backend(backend), found), host(gl.get_backend(backend), expected))
-
-
-@pytest.mark.parametrize("name", SAMPLES)
-def test_under_jax_jit(name):
-    jax = pytest.importorskip("jax")
-    with gl.using_backend("jax"):
-        engine, optimizer = gl.get_backend("jax"), made(name)
-        update = jax.jit(optimizer.update)
-        params, state = trained(engine, optimizer, update=update, name=name)
-        expected, expected_state = trained(engine, optimizer, name=name)
-        assert update._cache_size() == 1  # arrays of the first state are like those of the later ones
-        close(host(engine, params), host(engine, expected), rtol=1e-4, atol=1e-5)
-        # Outside again the counters can be read.
-        more = trained(engine, optimizer, name=name, steps=2, start=STEPS, found=(params, state))[0]
-        again = trained(engine, optimizer, name=name, steps=2, start=STEPS, found=(expected, expected_state))[0]
-        close(host(engine, more), host(engine, again), rtol=1e-4, atol=1e-5)
-        assert jax.tree.structure(state) == jax.tree.structure(expected_state)
-
-
-@pytest.mark.parametrize("name", SAMPLES)
-def test_under_mlx_compile(name):
-    mx = pytest.importorskip("mlx.core")
-    with gl.using_backend("mlx"):
-        engine, optimizer = gl.get_backend("mlx"), made(name)
-        found = trained(engine, optimizer, update=mx.compile(optimizer.update), name=name)[0]
-        close(host(engine, found), host(engine, trained(engine, optimizer, name=name)[0]), rtol=1e-4, atol=1e-5)
-
-
-def test_gradients_through_an_update():
-    """One step of gradient descent inside a loss: jax.grad goes through `update`."""
-    jax = pytest.importorskip("jax")
-    with gl.using_backend("jax"):
-        w = jax.numpy.asarray([1.0, 2.0])
-        for optimizer, factor in ((optimizers.SGD(0.25), 0.5), (optimizers.SGD(0.25, momentum=0.9), 0.5)):
-
-            def after(w, optimizer=optimizer):
-                params = {"w": w}
-                new, _ = optimizer.update(params, {"w": 2 * w}, optimizer.init(params))
-                return (new["w"] ** 2).sum()
-
-            np.testing.assert_allclose(jax.grad(after)(w), 2 * factor**2 * np.asarray(w), rtol=1e-5)
-            np.testing.assert_allclose(jax.jit(jax.grad(after))(w), 2 * factor**2 * np.asarray(w), rtol=1e-5)
-
-
-@pytest.mark.parametrize("name", ["SGD", "Adam", "Lion", "Adafactor"])
-def test_leaves_of_pytorch_stay_leaves(name):
-    torch = pytest.importorskip("torch")
-    with gl.using_backend("torch"):
-        optimizer = made(name)
-        params = {n: torch.tensor(x, requires_grad=True) for n, x in values(0).items()}
-        plain = {n: torch.tensor(x) for n, x in values(0).items()}
-        state, plain_state = optimizer.init(params), optimizer.init(plain)
-        for k in range(3):
-            loss = sum((p**2).sum() for p in params.values())
-            gradients = dict(zip(params, torch.autograd.grad(loss, list(params.values())), strict=True))
-            params, state = optimizer.update(params, gradients, state)
-            with torch.no_grad():
-                plain, plain_state = optimizer.update(plain, {n: 2 * p for n, p in plain.items()}, plain_state)
-            assert all(p.requires_grad and p.is_leaf for p in params.values())
-            assert not any(x.requires_grad for slots in state.values() for x in slots.values())
-            assert not any(p.requires_grad for p in plain.values())
-        for n, p in params.items():
-            torch.testing.assert_close(p.detach(), plain[n])
-
-
-def test_counters_in_half_precision():
-    """A count of 300 is none of bfloat16; the counters and what is computed of them are float32."""
-    jax = pytest.importorskip("jax")
-    with gl.using_backend("jax"):
-        optimizer = optimizers.Adam(0.1)
-        params = {"w": jax.numpy.ones(3, "bfloat16")}
-        state = optimizer.init(params)
-        state["w"]["step"] = jax.numpy.asarray(2900, "int32")
-        gradients = {"w": jax.numpy.ones(3, "bfloat16")}
-        eager, _ = optimizer.update(params, gradients, state)
-        found, after = jax.jit(optimizer.update)(params, gradients, state)
-        assert found["w"].dtype == "bfloat16" and int(after["w"]["step"]) == 2901
-        np.testing.assert_allclose(np.float32(found["w"]), np.float32(eager["w"]), rtol=1e-2)
-
-
-# ------------------------------------------------------------------------------------------------------------------- saving
-
-
-@pytest.mark.parametrize(("name", "i"), CASES)
-def test_a_saved_state_goes_on(backend, name, i):
-    """As the guide's save_checkpoint and load_checkpoint: NumPy arrays of all slots, pickled, and arrays of the backend again."""
-    engine = gl.get_backend(backend)
-    params, state = trained(engine, made(name, i), name=name)
-    saved = pickle.dumps(
-        (host(engine, params), {n: {k: engine.to_numpy(v) for k, v in slots.items()} for n, slots in state.items()})
-    )
-    numpy_params, numpy_state = pickle.loads(saved)
-    loaded = {n: engine.array(x) for n, x in numpy_params.items()}
-    loaded_state = {n: {k: engine.array(v) for k, v in slots.items()} for n, slots in numpy_state.items()}
-    assert {type(v) for slots in loaded_state.values() for v in slots.values()} <= set(engine.array_types)
-    on, _ = trained(engine, made(name, i), name=name, start=STEPS, found=(params, state))
-    resumed, resumed_state = trained(engine, made(name, i), name=name, start=STEPS, found=(loaded, loaded_state))
-    close(host(engine, resumed), host(engine, on), rtol=0, atol=0)
-    assert all(int(slots["step"]) == 2 * STEPS for slots in resumed_state.values())
 
 
 # ------------------------------------------------------------------------------------------------------------------- errors
@@ -695,147 +444,3 @@ def test_nan_gradients_are_pytorchs(backend):
         params = {"w": engine.array(np.ones(3))}
         new, _ = optimizer.update(params, {"w": engine.array(gradient)}, optimizer.init(params))
         np.testing.assert_allclose(engine.to_numpy(new["w"]), p.detach().numpy(), rtol=1e-5)
-
-
-# --------------------------------------------------------------------------------------------------- clipping, special methods
-
-
-@pytest.mark.parametrize("limit", [0.5, 100.0])
-@pytest.mark.parametrize("kind", ["clip_value", "clip_norm"])
-def test_clipped_gradients_are_pytorchs(backend, kind, limit):
-    torch = pytest.importorskip("torch")
-    engine = gl.get_backend(backend)
-    leaves = [torch.zeros(x.shape, requires_grad=True) for x in values(1).values()]
-    for leaf, x in zip(leaves, values(1).values(), strict=True):
-        leaf.grad = torch.tensor(x)
-    clip = {"clip_value": torch.nn.utils.clip_grad_value_, "clip_norm": torch.nn.utils.clip_grad_norm_}[kind]
-    clip(leaves, limit)
-    gradients = Parameters(arrays(engine, 1))
-    before = frozen(engine, gradients)
-    for given in (gradients, as_tensors(values(1))):
-        found = optimizers.clip_gradients(given, **{kind: limit})
-        assert type(found) is type(given)
-        for (n, g), leaf in zip(found.items(), leaves, strict=True):
-            g = engine.to_numpy(getattr(g, "_array", g))
-            assert g.dtype == np.float32
-            np.testing.assert_allclose(g, leaf.grad.numpy(), rtol=1e-5, atol=1e-7, err_msg=n)
-    for n, x in gradients.items():
-        np.testing.assert_array_equal(engine.to_numpy(x), before[n][1])
-
-
-def test_clipping_keeps_the_gradient_of_an_input(backend):
-    compiled = gl.compile(gl.models.Linear(2), backend, shapes={"input": [3, 4]})
-    x = {"input": gl.get_backend(backend).ones(3, 4)}
-    gradients = compiled.evaluate(
-        compiled.get_parameters(), x, output_gradients=lambda o: {"output": o["output"] * 0 + 1}
-    )[1]
-    clipped = optimizers.clip_gradients(gradients, clip_norm=0.1)
-    assert set(clipped) == {"weight", "bias"} and tuple(clipped["input_grad"].shape) == (3, 4)
-
-
-def test_limits_of_clipping(backend):
-    gradients = arrays(gl.get_backend(backend), 1)
-    for options in ({}, {"clip_value": 1.0, "clip_norm": 1.0}):
-        with pytest.raises(OptionError, match=r"(?s)clip_gradients takes one limit.*give clip_value= or clip_norm="):
-            optimizers.clip_gradients(gradients, **options)
-    with pytest.raises(ValueError, match="Invalid clipping limit: -1"):
-        optimizers.clip_gradients(gradients, clip_norm=-1)
-    assert optimizers.clip_gradients({}, clip_norm=1.0) == {}
-
-
-@pytest.mark.parametrize("name", ["SGDScheduleFree", "AdamWScheduleFree"])
-def test_the_average_of_schedule_free(backend, name):
-    """The bound class in `eval()`."""
-    engine = gl.get_backend(backend)
-    optimizer = made(name)
-    first = Parameters(arrays(engine, 0))
-    state = optimizer.init(first)
-    assert optimizer.evaluation_parameters(first, state)["linear.bias"] is first["linear.bias"]
-    params, state = trained(engine, optimizer, found=(first, state))
-    found = optimizer.evaluation_parameters(params, state)
-    assert type(found) is Parameters
-    tensors = {n: gl.tensor(x, requires_grad=True) for n, x in values(0).items()}
-    bound = optimizer.of(list(tensors.values()), **{"lr": 0.01, **SAMPLES[name][0]})
-    for k in range(STEPS):
-        for n, p in tensors.items():
-            p.grad = gl.tensor(values(k + 1)[n])
-        bound.step()
-    bound.eval()
-    close(host(engine, found), {n: p.detach().numpy() for n, p in tensors.items()}, rtol=1e-4)
-    jitted = gl.jit(lambda p, s: optimizer.evaluation_parameters(p, s))(params, state)
-    close(host(engine, jitted), host(engine, found))
-    with pytest.raises(OptionError, match=r"(?s)no entry for the parameter 'linear.weight'.*update\(\) gave"):
-        optimizer.evaluation_parameters(params, {})
-
-
-def test_estimates_of_the_hessian(backend):
-    engine = gl.get_backend(backend)
-    optimizer = optimizers.SophiaG(0.1, betas=(0.9, 0.75))
-    params = arrays(engine, 0)
-    state = optimizer.init(params)
-    estimates = {"linear.bias": engine.array(np.array([1.0, 2.0, 4.0]))}
-    new = optimizer.update_hessian(estimates, optimizer.update_hessian(estimates, state))
-    np.testing.assert_allclose(
-        engine.to_numpy(new["linear.bias"]["hessian"]), np.array([1, 2, 4]) * (0.25 + 0.75 * 0.25), rtol=1e-6
-    )
-    assert new["linear.weight"] is state["linear.weight"] and not engine.to_numpy(state["linear.bias"]["hessian"]).any()
-    with pytest.raises(OptionError, match="update_hessian: the state has no parameter 'bias'"):
-        optimizer.update_hessian({"bias": estimates["linear.bias"]}, state)
-    with pytest.raises(ShapeError, match=r"(?s)estimate of 'linear.weight' has another shape.*\[4, 3\].*\[3\]"):
-        optimizer.update_hessian({"linear.weight": estimates["linear.bias"]}, state)
-
-
-# ------------------------------------------------------------------------------------------------------ optimizers of one's own
-
-
-class CustomOptimizer(optimizers.Optimizer):
-    def __init__(self, learning_rate=0.01, custom_param=0.5):
-        super().__init__(learning_rate)
-        self.custom_param = custom_param
-
-    def init(self, params):
-        return {name: {"momentum": self.backend.zeros_like(param)} for name, param in params.items()}
-
-    def update(self, params, gradients, state):
-        new_params, new_state = {}, {}
-        for name, param in params.items():
-            momentum = self.custom_param * state[name]["momentum"] + gradients[name]
-            new_params[name] = param - self.learning_rate * momentum
-            new_state[name] = {"momentum": momentum}
-        return new_params, new_state
-
-
-def test_an_optimizer_of_ones_own(backend):
-    engine = gl.get_backend(backend)
-    expected = host(engine, trained(engine, optimizers.SGD(0.1, momentum=0.5))[0])
-    optimizer = CustomOptimizer(0.1)
-    close(host(engine, trained(engine, optimizer)[0]), expected)
-    params = arrays(engine, 0)
-    for k in range(STEPS):
-        optimizer.step(params, arrays(engine, k + 1))
-    close(host(engine, params), expected)
-    tensors = as_tensors(values(0))
-    state = optimizer.init(tensors)
-    update = gl.jit(lambda p, g, s: optimizer.update(p, g, s))
-    for k in range(STEPS):
-        tensors, state = update(tensors, as_tensors(values(k + 1)), state)
-    close(host(engine, tensors), expected)
-    optimizer.set_learning_rate(0.0)
-    same, _ = update(tensors, as_tensors(values(1)), state)
-    close(host(engine, same), host(engine, tensors))
-    assert update.compiles == 1
-    optimizer.custom_param = 0.25
-    update(tensors, as_tensors(values(1)), state)
-    assert update.compiles == 2
-    compiled, inputs = model_and_data(backend)
-    with pytest.raises(OptionError, match="has no values yet"):
-        optimizer.init(compiled.get_parameters())
-
-
-def test_what_a_subclass_has_to_define():
-    with pytest.raises(NotImplementedError, match=r"Optimizer does not define init\(params\)"):
-        optimizers.Optimizer(0.1).init({})
-    with pytest.raises(NotImplementedError, match=r"Optimizer does not define update\(params, gradients, state\)"):
-        optimizers.Optimizer(0.1).update({}, {}, {})
-    with pytest.raises(OptionError, match=r"(?s)backend.randn is given no array.*use a backend itself"):
-        optimizers.Optimizer(0.1).backend.randn(3)

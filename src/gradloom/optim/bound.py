@@ -156,7 +156,9 @@ class Optimizer:
             PLACE.after(self._count)
         if not self._hooks and not EVERY:
             return self._step(closure)
-        args: tuple = (self,) if closure is None else (self, closure)  # hooks get them with the optimizer, as in PyTorch
+        args: tuple = (
+            (self,) if closure is None else (self, closure)
+        )  # hooks get them with the optimizer, as in PyTorch
         kwargs: dict[str, Any] = {}
         for hook in (*EVERY.get("step_pre", {}).values(), *self._hooks.get("step_pre", {}).values()):
             new = hook(self, args, kwargs)
@@ -178,7 +180,9 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            params = [p for p in group["params"] if type(p._grad) is Tensor or (p._grad is not None and p.grad is not None)]
+            params = [
+                p for p in group["params"] if type(p._grad) is Tensor or (p._grad is not None and p.grad is not None)
+            ]
             if params:
                 rule, flags = self._code(group)
                 for block in self._of(group, params):

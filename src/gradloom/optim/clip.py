@@ -8,7 +8,7 @@ from typing import Any
 from .. import ops
 from ..errors import OptionError, explain
 from ..graph.graph import Value
-from .functional import raw, same_container
+from .state import raw, same_container
 
 
 def clip_gradients(gradients: Any, clip_value: float | None = None, clip_norm: float | None = None) -> Any:

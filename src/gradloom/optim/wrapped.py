@@ -18,7 +18,7 @@ from ..tensor.tensor import Tensor
 from .block import put
 from .bound import Optimizer
 from .functional import Optimizer as Functional
-from .functional import raw
+from .state import raw
 from .wrappers import Partition, Wrapper
 
 

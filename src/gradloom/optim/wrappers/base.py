@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from ... import ops
 from ...errors import OptionError, explain
-from ..functional import Optimizer, State, make_state, number, some
+from ..functional import Optimizer
+from ..state import State, make_state, number, some
 
 
 class Wrapper(Optimizer):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ... import ops
 from ...errors import OptionError, explain
 from ..clip import clip_gradients, finite
-from ..functional import Optimizer, State, raw, same_container, with_gradients
+from ..functional import Optimizer
+from ..state import State, counter, same_container, with_gradients
 from .base import Wrapper, chosen, chosen_state, joined, known, selected
 
 
@@ -151,7 +150,7 @@ class Accumulate(Wrapper):
         self.steps, self.mean = int(steps), mean
 
     def _start(self, name: str, p: Any) -> dict[str, Any]:
-        return {"accumulated": ops.zeros_like(p), "micro_step": np.array(0)}
+        return {"accumulated": ops.zeros_like(p), "micro_step": counter(p, 0)}
 
     def update(self, params: Any, gradients: Any, state: State, *more: Any) -> tuple[Any, State]:
         """Adds the gradients to what was accumulated; updates the parameters that have `steps` of them."""
@@ -165,8 +164,8 @@ class Accumulate(Wrapper):
                 given[n] = total
             own[n] = {
                 "accumulated": chosen(full[n], ops.zeros_like(total), total),
-                "micro_step": count % self.steps if isinstance(raw(count), np.generic | np.ndarray) else chosen(full[n], count * 0, count),
-            }  # fmt: skip
+                "micro_step": chosen(full[n], count * 0, count),
+            }
         new, after = self.inner.update(params, given, inner, *more)
         values = {n: chosen(full.get(n, True), new[n], params[n]) if n in given else new[n] for n in new}
         after = {n: chosen_state(full[n], {n: s}, inner)[n] if n in given else s for n, s in after.items()}
@@ -200,7 +199,7 @@ class SkipNonFinite(Wrapper):
         return (id(self), *self.inner.__jit_key__())  # not by what the last update was
 
     def _start(self, name: str, p: Any) -> dict[str, Any]:
-        return {"skipped": np.array(0)}
+        return {"skipped": counter(p, 0)}
 
     def update(self, params: Any, gradients: Any, state: State, *more: Any) -> tuple[Any, State]:
         """One update, or none."""

@@ -7,7 +7,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ...errors import OptionError, explain
-from ..functional import Optimizer, State, same_container, some, with_gradients
+from ..functional import Optimizer
+from ..state import State, same_container, some, with_gradients
 
 
 class Partition(Optimizer):

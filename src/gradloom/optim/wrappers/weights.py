@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import numpy as np
-
 from ... import ops
 from ...errors import OptionError, explain
 from ..clip import global_norm
-from ..functional import Optimizer, State, same_container, with_gradients
+from ..functional import Optimizer
+from ..state import State, counter, same_container, with_gradients
 from .base import Wrapper, chosen, joined, known
 
 
@@ -40,7 +39,7 @@ class EMA(Wrapper):
         self.decay = decay
 
     def _start(self, name: str, p: Any) -> dict[str, Any]:
-        return {"ema": ops.multiply(p, 1), "ema_step": np.array(0)}
+        return {"ema": ops.multiply(p, 1), "ema_step": counter(p, 0)}
 
     def update(self, params: Any, gradients: Any, state: State, *more: Any) -> tuple[Any, State]:
         """One update, and the average after it."""
@@ -94,7 +93,7 @@ class Lookahead(Wrapper):
         self.steps, self.alpha = int(steps), alpha
 
     def _start(self, name: str, p: Any) -> dict[str, Any]:
-        return {"slow": ops.multiply(p, 1), "lookahead_step": np.array(0)}
+        return {"slow": ops.multiply(p, 1), "lookahead_step": counter(p, 0)}
 
     def update(self, params: Any, gradients: Any, state: State, *more: Any) -> tuple[Any, State]:
         """One update; of a parameter without a gradient neither weights move."""
