@@ -54,7 +54,16 @@ SAMPLES: list[Sample] = []
 
 def add(cls, data, oracle, reference, tolerance=EXACT, ordered=False, engines=True, note="", **options):
     SAMPLES.append(
-        Sample(lambda: cls(**options), data, oracle, reference, tolerance, ordered, engines, note=f" {note}" if note else "")
+        Sample(
+            lambda: cls(**options),
+            data,
+            oracle,
+            reference,
+            tolerance,
+            ordered,
+            engines,
+            note=f" {note}" if note else "",
+        )
     )
 
 
@@ -66,10 +75,10 @@ def theirs(cls, **options) -> Callable:
     """The value of torchmetrics' metric of the whole data."""
 
     def run(*columns):
-        metric = cls(**options)
-        metric.set_dtype(torch.float64)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            metric = cls(**options)
+            metric.set_dtype(torch.float64)
             metric.update(*tensors(columns))
             found = metric.compute()
         if isinstance(found, (tuple, list)):
@@ -178,7 +187,7 @@ def weighted(rng, n):
     return rng.randn(n), rng.rand(n)
 
 
-WORDS = "a b c the cat sat on mat Dog's".split()
+WORDS = ["a", "b", "c", "the", "cat", "sat", "on", "mat", "Dog's"]
 
 
 def texts(rng, n):
@@ -221,7 +230,9 @@ add(gm.SumMetric, values, lambda x: math.fsum(x), NP)
 add(gm.MaxMetric, values, lambda x: x.max(), NP)
 add(gm.MinMetric, values, lambda x: x.min(), NP)
 add(gm.RunningMean, values, lambda x: x[-3:].mean(), NP, ordered=True, window=3)
-add(gm.Throughput, lambda rng, n: (rng.randint(1, 9, n), rng.rand(n)), lambda k, s: k.sum() / s.sum(), NP, engines=False)
+add(
+    gm.Throughput, lambda rng, n: (rng.randint(1, 9, n), rng.rand(n)), lambda k, s: k.sum() / s.sum(), NP, engines=False
+)
 
 # --- counts of classes ---
 
@@ -247,7 +258,15 @@ for name, f in {
     for average in ("micro", "macro", "weighted", None):
         kw = {"average": average, "zero_division": 0}
         seen = {} if average in ("macro", "weighted", "micro") else {"labels": range(C)}
-        add(cls, classes, lambda p, t, f=f, kw=kw, s=seen: f(t, p, **kw, **s), SK, num_classes=C, average=average, **extra)
+        add(
+            cls,
+            classes,
+            lambda p, t, f=f, kw=kw, s=seen: f(t, p, **kw, **s),
+            SK,
+            num_classes=C,
+            average=average,
+            **extra,
+        )
         add(cls, many_classes, lambda p, t, f=f, kw=kw, s=seen: f(t, p, **kw, **(s and {"labels": range(200)})), SK,
             num_classes=200, average=average, **extra)  # fmt: skip
         add(cls, multilabel, lambda p, t, f=f, kw=kw: f(t, p > 0.5, **kw), SK, num_labels=L, average=average, **extra)
@@ -323,30 +342,64 @@ for cls, b, c in (
     add(cls, tied, theirs(b, thresholds=9), TM, FLOAT32, task="binary", thresholds=9)
     add(cls, binary_padded, theirs(b, ignore_index=-1), TM, FLOAT32, ignore_index=-1)
     add(cls, probabilities, theirs(c, num_classes=C, thresholds=17), TM, FLOAT32, num_classes=C, thresholds=17)
-    add(cls, lambda r, n: (probabilities(r, n)[0], padded(r, n)[1]), 
+    add(cls, lambda r, n: (probabilities(r, n)[0], padded(r, n)[1]),
         theirs(c, num_classes=C, ignore_index=-100, average="weighted"), TM, FLOAT32, num_classes=C, ignore_index=-100,
         average="weighted")  # fmt: skip
 add(gm.ROC, tied, lambda p, t: sk.roc_curve(t, p, drop_intermediate=False), SK)
 add(gm.ROC, binary, lambda p, t: sk.roc_curve(t, p, drop_intermediate=False), SK, task="binary")
-add(gm.ROC, multilabel, lambda p, t: [sk.roc_curve(t[:, i], p[:, i], drop_intermediate=False) for i in range(L)], SK, num_labels=L)
+add(
+    gm.ROC,
+    multilabel,
+    lambda p, t: [sk.roc_curve(t[:, i], p[:, i], drop_intermediate=False) for i in range(L)],
+    SK,
+    num_labels=L,
+)
 add(gm.ROC, tied, theirs(tmc.BinaryROC, thresholds=5), TM, FLOAT32, task="binary", thresholds=5)
 add(gm.PrecisionRecallCurve, tied, lambda p, t: sk.precision_recall_curve(t, p), SK)
 add(gm.PrecisionRecallCurve, binary, lambda p, t: sk.precision_recall_curve(t, p), SK, task="binary")
-add(gm.PrecisionRecallCurve, probabilities, lambda p, t: [sk.precision_recall_curve(t == i, p[:, i]) for i in range(C)], SK)
-add(gm.PrecisionRecallCurve, tied, theirs(tmc.BinaryPrecisionRecallCurve, thresholds=5), TM, FLOAT32, task="binary", thresholds=5)
+add(
+    gm.PrecisionRecallCurve,
+    probabilities,
+    lambda p, t: [sk.precision_recall_curve(t == i, p[:, i]) for i in range(C)],
+    SK,
+)
+add(
+    gm.PrecisionRecallCurve,
+    tied,
+    theirs(tmc.BinaryPrecisionRecallCurve, thresholds=5),
+    TM,
+    FLOAT32,
+    task="binary",
+    thresholds=5,
+)
 
 # --- probabilities ---
 
 add(gm.LogLoss, binary, lambda p, t: sk.log_loss(t, p, labels=[0, 1]), SK)
 add(gm.LogLoss, probabilities, lambda p, t: sk.log_loss(t, p, labels=range(C)), SK, note="multiclass")
 add(gm.LogLoss, logits, lambda p, t: sk.log_loss(t, softmax(p), labels=range(C)), SK, from_logits=True)
-add(gm.LogLoss, binary_logits, lambda p, t: sk.log_loss(t, sigmoid(p), labels=[0, 1]), SK, from_logits=True, note="binary")
+add(
+    gm.LogLoss,
+    binary_logits,
+    lambda p, t: sk.log_loss(t, sigmoid(p), labels=[0, 1]),
+    SK,
+    from_logits=True,
+    note="binary",
+)
 add(gm.LogLoss, lambda r, n: (np.eye(2)[r.randint(0, 2, n)], r.randint(0, 2, n)), lambda p, t: sk.log_loss(t, p, labels=[0, 1]), SK,
     note="certain")  # fmt: skip
 add(gm.BrierScore, binary, lambda p, t: sk.brier_score_loss(t, p, labels=[0, 1]), SK)
 add(gm.BrierScore, probabilities, lambda p, t: sk.brier_score_loss(t, p, labels=range(C)), SK, note="multiclass")
 for norm in ("l1", "l2", "max"):
-    add(gm.CalibrationError, binary, theirs(tmc.BinaryCalibrationError, n_bins=8, norm=norm), TM, FLOAT32, n_bins=8, norm=norm)
+    add(
+        gm.CalibrationError,
+        binary,
+        theirs(tmc.BinaryCalibrationError, n_bins=8, norm=norm),
+        TM,
+        FLOAT32,
+        n_bins=8,
+        norm=norm,
+    )
     add(gm.CalibrationError, probabilities, theirs(tmc.MulticlassCalibrationError, num_classes=C, n_bins=8, norm=norm), TM, FLOAT32,
         n_bins=8, norm=norm, note="multiclass")  # fmt: skip
 
@@ -363,10 +416,29 @@ for data in (numbers, far_numbers):
 add(gm.MeanSquaredError, numbers, lambda p, t: sk.root_mean_squared_error(t, p), SK, squared=False)
 add(gm.RootMeanSquaredError, numbers, lambda p, t: sk.root_mean_squared_error(t, p), SK)
 add(gm.MeanSquaredError, two_columns, lambda p, t: sk.mean_squared_error(t, p), SK, note="all elements")
-add(gm.MeanSquaredError, two_columns, lambda p, t: sk.mean_squared_error(t, p, multioutput="raw_values"), SK, num_outputs=2)
-add(gm.MeanAbsoluteError, two_columns, lambda p, t: sk.mean_absolute_error(t, p, multioutput="raw_values"), SK, num_outputs=2)
+add(
+    gm.MeanSquaredError,
+    two_columns,
+    lambda p, t: sk.mean_squared_error(t, p, multioutput="raw_values"),
+    SK,
+    num_outputs=2,
+)
+add(
+    gm.MeanAbsoluteError,
+    two_columns,
+    lambda p, t: sk.mean_absolute_error(t, p, multioutput="raw_values"),
+    SK,
+    num_outputs=2,
+)
 for how in ("uniform_average", "raw_values", "variance_weighted"):
-    add(gm.R2Score, two_columns, lambda p, t, h=how: sk.r2_score(t, p, multioutput=h), SK, num_outputs=2, multioutput=how)
+    add(
+        gm.R2Score,
+        two_columns,
+        lambda p, t, h=how: sk.r2_score(t, p, multioutput=h),
+        SK,
+        num_outputs=2,
+        multioutput=how,
+    )
     add(gm.ExplainedVariance, two_columns, lambda p, t, h=how: sk.explained_variance_score(t, p, multioutput=h), SK, num_outputs=2,
         multioutput=how)  # fmt: skip
 add(gm.PearsonCorrCoef, two_columns, theirs(torchmetrics.PearsonCorrCoef, num_outputs=2), TM, EXACT, num_outputs=2)
@@ -378,7 +450,9 @@ add(gm.SpearmanCorrCoef, two_columns, theirs(torchmetrics.SpearmanCorrCoef, num_
 
 
 def cross_entropy(x, t, **options):
-    return float(torch.nn.functional.cross_entropy(torch.tensor(x).flatten(0, 1), torch.tensor(t).flatten(), **options).exp())
+    return float(
+        torch.nn.functional.cross_entropy(torch.tensor(x).flatten(0, 1), torch.tensor(t).flatten(), **options).exp()
+    )
 
 
 add(gm.Perplexity, tokens, cross_entropy, "PyTorch")

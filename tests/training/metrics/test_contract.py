@@ -2,20 +2,18 @@
 
 import copy
 import inspect
+import itertools
 import pickle
-import sys
 from pathlib import Path
 
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from samples import SAMPLES, same
 
 import gradloom as gl
 from gradloom.training import metrics as gm
-
-sys.path.insert(0, str(Path(__file__).parent))
-from samples import SAMPLES, same  # noqa: E402
 
 CLASSES = [getattr(gm, name) for name in gm.__all__]
 METRICS = [cls for cls in CLASSES if issubclass(cls, gm.Metric) and cls is not gm.Metric]
@@ -31,7 +29,7 @@ def fill(metric, columns, cuts=()):
             metric.update(*row)
         return metric
     edges = [0, *sorted(cuts), len(columns[0])]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         metric.update(*[c[start:end] for c in columns]) if end > start else None
     return metric
 
@@ -75,7 +73,7 @@ def test_splits_merge_to_the_whole(sample):
         edges = [0, *sorted(cuts), 40]
         parts = [
             fill(sample.make(), [c[a:b] for c in columns]) if b > a else sample.metric.empty(**sample.make().options)
-            for a, b in zip(edges, edges[1:], strict=False)
+            for a, b in itertools.pairwise(edges)
         ]
         before = [copy.deepcopy(p.state_dict()) for p in parts]
         same(sample.make().merge(*parts).compute(), whole, MERGED)
@@ -159,7 +157,9 @@ def test_on_every_engine(backend):
 def test_lists_of_python_numbers():
     for sample in [s for s in SAMPLES if s.engines]:
         columns = rows(sample, 12)
-        same(fill(sample.make(), [c.tolist() for c in columns]).compute(), fill(sample.make(), columns).compute(), MERGED)
+        same(
+            fill(sample.make(), [c.tolist() for c in columns]).compute(), fill(sample.make(), columns).compute(), MERGED
+        )
 
 
 ROWS = Path(__file__).parents[3] / "docs" / "metrics.md"

@@ -25,7 +25,7 @@ class _Weighted(Accumulator):
         self._shares = Shares(("total", "weight"))
         super().__init__(total=self._total, weight=self._weight)
 
-    def update(self, value: Any, weight: Any = 1.0) -> None:  # type: ignore[override]
+    def update(self, value: Any, weight: Any = 1.0) -> None:
         if type(weight) in (int, float) and type(value) in (float, np.ndarray):
             if weight < 0:
                 raise _negative(weight)
@@ -293,7 +293,7 @@ class _Clocked(Accumulator):
         super().__init__(samples=self._samples, seconds=self._seconds)
         self._since = clock()
 
-    def update(self, samples: Any, seconds: float | None = None) -> None:  # type: ignore[override]
+    def update(self, samples: Any, seconds: float | None = None) -> None:
         now = self._clock()
         passed = now - self._since if seconds is None else float(seconds)
         samples = samples if isinstance(samples, (int, float)) else host(samples).item()

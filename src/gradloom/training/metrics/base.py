@@ -22,8 +22,9 @@ _ndarray = np.ndarray
 
 #: Arrays of other devices wait in a metric until there are so many of them, or so many bytes.
 QUEUE_ENTRIES, QUEUE_BYTES = 1024, 64 << 20
-#: Rows that are collected before they are reduced together, and the size of the parts in which large batches are reduced.
-ROWS = 16384
+#: Rows that are collected before they are reduced together, and the size of the parts in which large batches are reduced:
+#: temporaries of 64 KiB stay in the cache, and the allocator keeps them.
+ROWS = 8192
 
 
 class Accumulator:
@@ -125,7 +126,7 @@ class Pairs(Accumulator):
         """Adds rows to the states."""
         raise NotImplementedError
 
-    def update(self, a: Any, b: Any) -> None:  # type: ignore[override]
+    def update(self, a: Any, b: Any) -> None:
         ready = self._ready
         if ready is not None and type(a) is _ndarray and type(b) is _ndarray and a.ndim:
             # Rows like those before, with room left: places of just their shapes and dtypes.
@@ -321,6 +322,8 @@ class Metric:
     def in_step(self, *args: Any) -> dict[str, Any]:
         """The share of one batch as 0-d values (Tensors for Tensors), of ops only: for use inside a compiled step.
 
+        Shares of several steps may be added up before they are absorbed.
+
         Raises:
             OptionError: This metric, or this form of it, has none.
         """
@@ -339,13 +342,15 @@ class Metric:
     @property
     def options(self) -> dict[str, Any]:
         """The arguments with which an equal metric is made."""
-        return {name: getattr(self, name) for name in _parameters(type(self))}
+        own: Any = type(self)
+        return {name: getattr(self, name) for name in _parameters(own)}
 
     def __reduce__(self) -> tuple:
         return _rebuilt, (type(self), self.options, self.name, self.state_dict())
 
     def __repr__(self) -> str:
-        defaults = _parameters(type(self))
+        own: Any = type(self)
+        defaults = _parameters(own)
         shown = [f"{k}={v!r}" for k, v in self.options.items() if not _same(v, defaults[k])]
         return f"{type(self).__name__}({', '.join(shown)})"
 
@@ -359,7 +364,7 @@ def _rebuilt(cls: type[M], options: dict[str, Any], name: str, state: Arrays) ->
 
 
 class Shares:
-    """0-d values of compiled steps, which wait on their devices until they are asked for."""
+    """0-d values of compiled steps, which wait on their devices until they are asked for. They may be sums of several steps."""
 
     def __init__(self, names: tuple[str, ...]):
         self.names = names
@@ -385,7 +390,7 @@ class Shares:
 
 
 @functools.cache
-def _parameters(cls: type) -> dict[str, Any]:
+def _parameters(cls: Any) -> dict[str, Any]:
     """The arguments of a class's constructor, and of its bases' where it passes them on, with their defaults."""
     found: dict[str, Any] = {}
     for base in cls.__mro__:

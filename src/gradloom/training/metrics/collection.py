@@ -42,7 +42,7 @@ class MetricCollection:
         if isinstance(metrics, Mapping):
             items = list(metrics.items())
         else:
-            items = [(m.name, m) for m in ([metrics] if isinstance(metrics, Metric) else metrics)]
+            items = [(getattr(m, "name", ""), m) for m in ([metrics] if isinstance(metrics, Metric) else metrics)]
         for i, (name, metric) in enumerate(items):
             if not isinstance(metric, Metric):
                 raise OptionError(explain("a collection holds metrics", expected="a Metric", given=repr(metric)))

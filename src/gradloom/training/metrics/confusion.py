@@ -113,7 +113,7 @@ class ConfusionMatrix(LabelMetric):
         matrix = tally.matrix()
         if self.normalize in (None, "none"):
             return matrix
-        axis = {"true": -1, "pred": -2, "all": (-2, -1)}[self.normalize]
+        axis: Any = {"true": -1, "pred": -2, "all": (-2, -1)}[self.normalize]
         whole = matrix.sum(axis, keepdims=True)
         return matrix / np.maximum(whole, 1)
 
@@ -154,8 +154,9 @@ class MatthewsCorrCoef(_Agreement):
     higher_is_better = True
 
     def _of(self, tally: Tally) -> float:
-        matrix = tally.matrix()
-        matrix = (matrix.sum(0) if matrix.ndim == 3 else matrix).astype(object)  # Python's integers do not overflow
+        matrix: Any = tally.matrix()
+        matrix = matrix.sum(0) if matrix.ndim == 3 else matrix
+        matrix = matrix.astype(object)  # Python's integers do not overflow
         predicted, support = matrix.sum(0), matrix.sum(1)
         total, hits = int(matrix.sum()), int(np.trace(matrix))
         if not total:

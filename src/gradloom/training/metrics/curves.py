@@ -143,9 +143,9 @@ class Scores(Accumulator):
             )
 
     def _count(self, task: str, x: np.ndarray, t: np.ndarray) -> None:
-        bins = self.states["bins"].value
+        bins, grid = self.states["bins"].value, np.asarray(self.grid)
         for c, (scores, labels) in enumerate(columns(task, self.probabilities(task, x), t, self.ignore_index)):
-            place = np.searchsorted(self.grid, scores, side="right") + labels * (len(self.grid) + 1)
+            place = np.searchsorted(grid, scores, side="right") + labels * (len(grid) + 1)
             bins[c] += np.bincount(place, minlength=bins[c].size).reshape(bins[c].shape)
 
     def probabilities(self, task: str, x: np.ndarray) -> np.ndarray:
@@ -321,7 +321,8 @@ class _Averaged(_CurveMetric):
                 ].columns  # a softmax changes the order of a class's scores, a sigmoid does not
                 rows = columns(task, seen.probabilities(task, x), t, seen.ignore_index)
             if self.average == "micro":
-                rows = [tuple(np.concatenate(part) for part in zip(*rows, strict=True))]  # type: ignore[misc]
+                every = [np.concatenate(part) for part in zip(*rows, strict=True)]
+                rows = [(every[0], every[1])]
             scores = np.array([self._exact(x, labels) for x, labels in rows])
             support = np.array([labels.sum() for _, labels in rows])
         else:

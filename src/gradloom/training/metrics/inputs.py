@@ -43,8 +43,7 @@ def bring(x: Any) -> tuple[Any, bool]:
         raise _traced()
     backend = backend_of(x)
     if backend.name == "jax":
-        # Tracers are of JAX's types, but have no memory.
-        if not hasattr(type(x), "unsafe_buffer_pointer"):
+        if not isinstance(x, backend.array_types[0]):  # a tracer
             raise _traced()
         return x, True
     if backend.name == "mlx":
@@ -66,10 +65,12 @@ def host(x: Any) -> np.ndarray:
 def plain(x: np.ndarray) -> np.ndarray:
     """x with a dtype in which NumPy computes: half precision is widened to float32."""
     kind = x.dtype.kind
-    if kind in "ib" or (kind == "f" and x.dtype.itemsize > 2):
+    if kind in "ib" or (kind == "f" and x.dtype.itemsize in (4, 8)):
         return x
     if kind == "u":
-        return x if x.dtype.itemsize < 8 else x.astype(np.int64)
+        return x if x.dtype.itemsize == 1 else x.astype(np.int64)
+    if kind == "f" and x.dtype.itemsize > 8:
+        return x.astype(np.float64)
     if kind == "f" or x.dtype.name in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
         return np.asarray(x, np.float32)
     raise DTypeError(

@@ -38,7 +38,7 @@ class Tally:
 
     def clear(self) -> None:
         self.task, self.outside, self.size = self._task, False, 0
-        self.table = np.zeros(0, np.int64)
+        self.table: Any = np.zeros(0, np.int64)
         if self.task is not None:
             self.prepare(self.task, self._size or 0)
 
@@ -308,7 +308,7 @@ class Labels(Pairs):
             tally.prepare("multiclass", high + 1)
         p, t, size = p.astype(np.int64, copy=False), t.astype(np.int64, copy=False), tally.size
         if size <= SMALL:
-            table = np.bincount(t * size + p, minlength=size * size).reshape(size, size)
+            table: Any = np.bincount(t * size + p, minlength=size * size).reshape(size, size)
             if tally.detail == CLASSES:
                 table = np.stack([np.diagonal(table), table.sum(0), table.sum(1)])
             tally.table += table

@@ -114,11 +114,11 @@ class Perplexity(Metric):
     def in_step(self, outputs: Any, targets: Any) -> dict[str, Any]:
         """The sum of -log(p), and the number of tokens, of ops in the dtype of the logits."""
         self._acc.fits(outputs, targets)
-        rows, tokens = ops.reshape(outputs, (-1, outputs.shape[-1])), ops.reshape(targets, (-1,))
+        size: Any = math.prod(targets.shape)
+        rows = ops.reshape(outputs, shape=(size, outputs.shape[-1]))
+        tokens = ops.reshape(targets, shape=(size,))
         ignore = -100 if self.ignore_index is None else self.ignore_index
-        count: Any = math.prod(targets.shape)
-        if self.ignore_index is not None:
-            count = ops.sum(ops.not_equal(tokens, self.ignore_index))
+        count = size if self.ignore_index is None else ops.sum(ops.not_equal(tokens, ignore))
         return {"total": ops.cross_entropy(rows, tokens, reduction="sum", ignore_index=ignore), "count": count}
 
     def absorb(self, shares: Any) -> None:
@@ -132,7 +132,7 @@ class _Texts(Accumulator):
         self.owner, self._add, self._several = owner, add, several
         super().__init__(**states)
 
-    def update(self, preds: Any, target: Any) -> None:  # type: ignore[override]
+    def update(self, preds: Any, target: Any) -> None:
         if isinstance(preds, str):
             preds, target = [preds], [target]
         if isinstance(target, str) or len(preds) != len(target):
