@@ -39,17 +39,22 @@ def metrics(folder):
 @pytest.mark.slow
 def test_digits_leaves_a_run_folder(backend, tmp_path):
     text = run("digits.py", "--backend", backend, "--epochs", 1, cwd=tmp_path)
-    assert "epoch  1" in text and "\x1b" not in text  # no terminal: plain lines
+    assert "epoch 1/1" in text and "\x1b" not in text  # no terminal: plain lines
     folder = tmp_path / "runs" / f"digits-{backend}"
-    assert {p.name for p in folder.iterdir()} == {"metrics.csv", "loss_curve.png", "checkpoint.safetensors", "step.py"}
+    assert {p.name for p in folder.iterdir()} == {
+        "metrics.csv", "loss_curve.png", "checkpoint.safetensors", "step.py", "report.html", "run.json", "config.toml",
+        "model.json", "confusion.json", "timing.json",
+    }  # fmt: skip
     (row,) = metrics(folder)
-    assert list(row) == ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
+    assert list(row) == ["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr"]
     assert float(row["train_loss"]) < 1.5
-    assert float(row["test_accuracy"]) > 0.5
+    assert float(row["val_accuracy"]) > 0.5
     assert (folder / "loss_curve.png").read_bytes().startswith(b"\x89PNG")
     source = (folder / "step.py").read_text()
-    assert "def step(" in source and "# backward" in source
+    assert "def training_step(" in source and "# backward" in source
     compile(source, "step.py", "exec")
+    report = (folder / "report.html").read_text(encoding="utf-8")
+    assert f"<h1>digits-{backend}</h1>" in report and "Confusion matrix" in report
     saved = gl.load(folder / "checkpoint.safetensors")
     assert saved["model"]["0.weight"].shape == (16, 1, 3, 3)
     assert saved["model"]["1.num_batches_tracked"].item() == 1437 // 64
@@ -60,7 +65,7 @@ def test_digits_learns_resumes_and_runs_eagerly(tmp_path):
     run("digits.py", "--out", "run", "--seed", 1, cwd=tmp_path)
     rows = metrics(tmp_path / "run")
     assert len(rows) == 10
-    assert float(rows[-1]["test_accuracy"]) >= 0.97
+    assert float(rows[-1]["val_accuracy"]) >= 0.97
     # A finished run has nothing left to do; another epoch is added to it.
     assert "resumed after epoch 10" in run("digits.py", "--out", "run", "--seed", 1, "--resume", cwd=tmp_path)
     assert metrics(tmp_path / "run") == rows
@@ -106,3 +111,23 @@ def test_classical_models_are_as_good_as_scikit_learns(backend, tmp_path):
     assert len(rows) == 3, text
     for name, ours, theirs in rows:
         assert float(ours) > float(theirs) - 0.03, (name, ours, theirs)
+
+
+@pytest.mark.slow
+def test_cross_validation(backend, tmp_path):
+    text = run("cross_validation.py", "--backend", backend, "--folds", 3, "--epochs", 4, cwd=tmp_path)
+    accuracies = [float(a) for a in re.findall(r"fold \d: .*val_accuracy ([\d.]+)", text)]
+    assert len(accuracies) == 3 and min(accuracies) > 0.85
+    assert re.search(rf"accuracy {sum(accuracies) / 3:.3f}\d ± 0\.\d+", text), text
+
+
+def test_grid_search(tmp_path):
+    pytest.importorskip("sklearn")
+    grid, drawn = (
+        run("grid_search.py", cwd=tmp_path),
+        run("grid_search.py", "--random", 2, "--workers", 2, cwd=tmp_path),
+    )
+    assert len(re.findall(r"trial \d: val_loss", grid)) == 8 and len(re.findall(r"trial \d: val_loss", drawn)) == 2
+    best = min(re.findall(r"trial \d: val_loss ([\d.]+)", grid), key=float)
+    assert f"val_loss {best}\n" in grid.partition("best: ")[2]
+    assert float(re.search(r"test accuracy ([\d.]+)", grid)[1]) > 0.9

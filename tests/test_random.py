@@ -66,6 +66,14 @@ def test_words_are_those_of_the_paper():
     assert permutation(GOLDEN, 9).tolist() == sorted(range(9), key=words.__getitem__)
 
 
+def test_permutation_is_the_stable_order_of_its_words():
+    n = 300_000  # at which some words have equal upper halves
+    words = np.random.Philox(key=GOLDEN).random_raw(n)
+    assert len(np.unique(words >> np.uint64(32))) < n
+    np.testing.assert_array_equal(permutation(GOLDEN, n), np.argsort(words, kind="stable"))
+    assert permutation(GOLDEN, 0).tolist() == [] and permutation(GOLDEN, 1).tolist() == [0]
+
+
 def test_golden_numbers():
     assert bits16(GOLDEN, 5).tolist() == [63448, 53915, 31626, 32211, 26730]
     assert uniform(GOLDEN, 3, dtype="float64").tolist() == [0.4915082181856716, 0.8112187184482181, 0.6640782185923984]

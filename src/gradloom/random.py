@@ -272,7 +272,16 @@ def permutation(key: int, n: int) -> np.ndarray:
         >>> permutation(key(0), 5)
         array([3, 2, 1, 4, 0])
     """
-    return np.argsort(np.random.Philox(key=key).random_raw(n), kind="stable").astype(np.int64, copy=False)
+    words = np.random.Philox(key=key).random_raw(n)
+    # NumPy sorts 16-bit numbers by radix: two passes over the words' upper halves take a third of the time of sorting
+    # them whole. Where upper halves are equal, which is rare, the nearly sorted words are sorted once more.
+    parts = words.astype("<u8", copy=False).view("<u2").reshape(-1, 4)
+    order = np.argsort(parts[:, 2], kind="stable")
+    order = order.take(np.argsort(parts[:, 3].take(order), kind="stable"))
+    words = words.take(order)
+    if (words[1:] < words[:-1]).any():
+        order = order.take(np.argsort(words, kind="stable"))
+    return order.astype(np.int64, copy=False)
 
 
 # --- the normal distribution function, its inverse, and the logarithm that this takes ---

@@ -383,7 +383,7 @@ def test_refused():
         O.Accumulate(O.SGD(0.1), 0)
     with pytest.raises(ValueError, match="Invalid decay value: 2"):
         O.EMA(O.SGD(0.1), 2)
-    with pytest.raises(ValueError, match="Invalid alpha value: 1.5"):
+    with pytest.raises(ValueError, match=r"Invalid alpha value: 1\.5"):
         O.Lookahead(O.SGD(0.1), alpha=1.5)
     with pytest.raises(ValueError, match="Invalid rho value: -1"):
         O.SAM(O.SGD(0.1), -1)

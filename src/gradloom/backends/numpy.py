@@ -235,6 +235,8 @@ class xp:
 
     @staticmethod
     def stack(*arrays, axis):
+        if not any(a.ndim for a in arrays):
+            return np.array(arrays)  # a tenth of the time
         return np.stack(arrays, axis)
 
     @staticmethod

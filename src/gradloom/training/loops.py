@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .. import tree
-from ..errors import OptionError, ShapeError, explain
-from ..models.compiled import CompiledModel
-from ..models.part import Part
+from ..errors import OptionError, explain
 from ..nn.module import Module
-from ..nn.utils import clip_grad_norm_, clip_grad_value_
 from ..optim.bound import Optimizer
 from ..optim.lr_scheduler import ReduceLROnPlateau
 from ..optim.wrapped import Bound
@@ -21,10 +16,12 @@ from ..tensor.creation import default_generator
 from ..tensor.functions import cat
 from ..tensor.grad_mode import no_grad
 from ..tensor.tensor import Tensor
+from . import step as steps_of
 from .callbacks.base import Callback, CallbackList, find_monitor
 from .data import batches_of, unpack
 from .history import History
-from .step import Compiled, as_tensors, compute_loss, forward, loss_weight, micro_step, train_step, update_step
+from .step import Compiled, as_tensors, clipping, compute_loss, forward, train_step
+from .support import batches_in, check_counts, describe, evaluating, interruptible, to_module
 from .tracking import Tracker, paired
 
 
@@ -78,8 +75,7 @@ class TrainingLoop:
         clip_value: float | None = None,
         train_step: Any = train_step,
     ):
-        if accumulate < 1 or accumulate != int(accumulate):
-            raise OptionError(explain("accumulate counts micro-batches", expected="1 or more", given=accumulate))
+        check_counts(accumulate=accumulate)
         if clip_norm is not None and clip_value is not None:
             raise OptionError(explain("clip_norm and clip_value exclude each other", do="give one of them"))
         if accumulate > 1 and train_step is not globals()["train_step"]:
@@ -102,10 +98,11 @@ class TrainingLoop:
         self.last_batch: tuple[Any, Any] | None = None
         self.interrupted = False
         self._batches: Any = None  # of the epoch that is going on
+        self._data: Any = None  # what they are of
         self._data_state: Any = None  # where in an epoch to begin
         self._in_epoch = False  # whether an epoch was begun, by this run or the one that was saved
         self._loaded: dict[str, Any] | None = None  # for when the model is known
-        self._waiting: list[Tensor] = []
+        self._waiting: list[Tensor] = []  # weights of the micro-batches since the last update
         self._ready = False
 
     def add_callback(self, callback: Callback) -> None:
@@ -149,11 +146,18 @@ class TrainingLoop:
             OptionError: No batches.
             CallbackError: A callback raised; `on_exception` of the others was called.
         """
+        check_counts(
+            epochs=epochs,
+            steps=steps,
+            validate_every=validate_every,
+            validate_every_steps=validate_every_steps,
+            limit=limit,
+        )
         target = self.epoch + 1 if epochs is None and steps is None else epochs
         if sanity:
             print(self.sanity_check(train_data, val_data))
         self.interrupted, self.epochs = False, target
-        with self._interruptible():
+        with interruptible(self._interrupt):
             self.callbacks.on_train_begin()
             try:
                 self._epochs(train_data, val_data, target, steps, validate_every, validate_every_steps, limit)
@@ -191,17 +195,14 @@ class TrainingLoop:
     def _train_epoch(self, train_data: Any, val_data: Any, steps: Any, every_steps: Any, limit: Any) -> None:
         callbacks = self.callbacks
         begins, ends = callbacks.hears("on_step_begin"), callbacks.hears("on_step_end")
-        resumed, self._data_state = self._data_state, None
+        resumed = self._position(train_data)
         self._batches = batches_of(train_data, resumed)
         self.batches = batches_in(self._batches, limit)
-        if self._ready:
-            self.model.train()
-            if not self._in_epoch:
-                self.train_tracker.reset()
-        self._in_epoch = True
-        count = 0
-        for batch in self._batches:
+        before = count = 0 if resumed is None else resumed["batch"]
+        for batch in () if count == limit else self._batches:
             inputs, targets = self.last_batch = self._taken(batch)
+            if count == before:
+                self._begin_epoch()
             if begins:
                 callbacks.on_step_begin(self.step)
             updated = self._train_batch(inputs, targets)
@@ -214,26 +215,58 @@ class TrainingLoop:
             if callbacks.should_stop or count == limit or (steps is not None and self.step >= steps):
                 break
         self.last_batch = None
-        if not count and resumed is None:
+        if not count:
             raise OptionError(explain("the training data gave no batches", do="give data with at least one batch"))
-        if not self.interrupted:
-            self.step += self._finish_update()
+        if not self._ready:  # the run was cut after the last batch of an epoch, and what is left of it is to validate
+            self._peek(train_data)
+        if not self.interrupted and self._finish_update():  # of fewer micro-batches than the others
+            self.step += 1
+            if ends:
+                callbacks.on_step_end(self.step - 1, self.train_tracker)
+
+    def _position(self, data: Any) -> dict[str, Any] | None:
+        """Where in its data an epoch goes on that was cut: by Ctrl-C or an error, or when the loaded state was saved."""
+        position, self._data_state = self._data_state, None
+        if position is None and self._in_epoch and data is self._data:
+            position = self._batches.state_dict()
+        elif position is None:
+            self._in_epoch = False
+        self._data = data
+        return position
+
+    def _begin_epoch(self) -> None:
+        if not self.model.training:  # else parts that are kept in eval mode stay in it
+            self.model.train()
+        if not self._in_epoch:
+            self.train_tracker.reset()
+            if self._waiting:
+                self._waiting = []
+                self.optimizer.zero_grad()
+        self._in_epoch = True
+
+    def _peek(self, data: Any) -> None:
+        """Prepares with a batch, and leaves the data where it is."""
+        batches = batches_of(data)
+        position = batches.state_dict()
+        self._taken(next(iter(batches)))
+        batches.load_state_dict(position)
 
     # --- one batch
 
     def _taken(self, batch: Any) -> tuple[Any, Any]:
         """Inputs and targets as Tensors."""
-        inputs, targets = map(as_tensors, unpack(batch))
+        inputs, targets = unpack(batch)
+        inputs, targets = as_tensors(inputs), as_tensors(targets)
         if not self._ready:
             self._prepare(inputs)
         return inputs, targets
 
     def _train_batch(self, inputs: Any, targets: Any) -> bool:
         """One batch; whether the parameters were updated."""
-        values, outputs = self._train(inputs, targets)
-        self.train_tracker.take(values, outputs, targets)
+        seen, weight = self._train(inputs, targets)
+        self.train_tracker.take(seen, targets)
         if self.accumulate > 1:
-            self._waiting.append(values)
+            self._waiting.append(weight)
             return len(self._waiting) == self.accumulate and self._finish_update()
         return True
 
@@ -262,89 +295,26 @@ class TrainingLoop:
         self.train_tracker = Tracker("train", self._metrics[0])
         self.val_tracker = Tracker("val", self._metrics[1])
         self._compile_step()
-        self._eval = Compiled(self._evaluation(self.val_tracker), self.compile)
-        self._predict = Compiled(self._prediction(), self.compile)
+        self._eval = Compiled(steps_of.evaluation_steps(self.model, self.loss_fn, self.val_tracker), self.compile)
+        self._predict = Compiled(steps_of.prediction_steps(self.model), self.compile)
         self._ready = True
-        self.model.train()
-        self.train_tracker.reset()
-        if self._loaded is not None:
-            self._restore(self._loaded)
+        self._restore()
 
     def set_accumulate(self, count: int) -> None:
         """Changes how many micro-batches make an update; between epochs."""
+        check_counts(accumulate=count)
         before, self.accumulate = self.accumulate, int(count)
         if self._ready and (before > 1) != (count > 1):
+            self.optimizer.zero_grad()  # those of the other step, which did not keep them
             self._compile_step()
 
     def _compile_step(self) -> None:
         parts = self.accumulate > 1
-        self._train = Compiled(self._micro() if parts else self._whole(), self.compile, keep_grads=parts)
-        self._update = Compiled(self._second_half(), self.compile)
-
-    # What is compiled: functions whose closures are the model, the optimizer and the loss, and no loop.
-
-    def _whole(self) -> Any:
-        model, optimizer, loss_fn, tracker = self.model, self.optimizer, self.loss_fn, self.train_tracker
-        step, clip = self._own_step, self._clip()
-        more = {} if clip is None else {"before_update": clip}
-
-        def training_step(inputs: Any, targets: Any) -> Any:
-            loss, outputs = step(model, optimizer, loss_fn, inputs, targets, **more)
-            with no_grad():
-                weight = loss_weight(loss_fn, outputs, targets, batch_size(inputs))
-                return tracker.in_step(loss, weight, outputs, targets)
-
-        return training_step
-
-    def _micro(self) -> Any:
-        model, loss_fn, tracker = self.model, self.loss_fn, self.train_tracker
-
-        def accumulation_step(inputs: Any, targets: Any) -> Any:
-            loss, outputs, weight = micro_step(model, loss_fn, inputs, targets, batch_size(inputs))
-            with no_grad():
-                return tracker.in_step(loss, weight, outputs, targets)
-
-        return accumulation_step
-
-    def _second_half(self) -> Any:
-        model, optimizer, clip = self.model, self.optimizer, self._clip()
-
-        def accumulated_update(values: Any, _: Any) -> None:
-            update_step(model, optimizer, sum(v[1] for v in values), clip)
-
-        return accumulated_update
-
-    def _evaluation(self, tracker: Tracker) -> Any:
-        model, loss_fn = self.model, self.loss_fn
-
-        def evaluation_step(inputs: Any, targets: Any) -> Any:
-            outputs = forward(model, inputs)
-            loss = compute_loss(loss_fn, outputs, targets) if loss_fn is not None or tracker.of_loss else None
-            weight = loss_weight(loss_fn, outputs, targets, batch_size(inputs))
-            return tracker.in_step(loss, weight, outputs, targets)
-
-        return evaluation_step
-
-    def _prediction(self) -> Any:
-        model = self.model
-
-        def prediction_step(inputs: Any, _: Any) -> Any:
-            return forward(model, inputs)
-
-        return prediction_step
-
-    def _clip(self) -> Any:
-        norm, value = self.clip_norm, self.clip_value
-        if norm is None and value is None:
-            return None
-
-        def clip(model: Any) -> None:
-            if norm is not None:
-                clip_grad_norm_(model.parameters(), norm)
-            if value is not None:
-                clip_grad_value_(model.parameters(), value)
-
-        return clip
+        clip = clipping(self.clip_norm, self.clip_value)
+        trained = self.model, self.optimizer, self.loss_fn, self.train_tracker
+        step = steps_of.micro_steps(*trained) if parts else steps_of.training_steps(*trained, self._own_step, clip)
+        self._train = Compiled(step, self.compile, keep_grads=parts)
+        self._update = Compiled(steps_of.updates(self.model, self.optimizer, clip), self.compile)
 
     @property
     def source(self) -> str:
@@ -358,21 +328,21 @@ class TrainingLoop:
         return self._validate(data, limit, tell=False)
 
     def _validate(self, data: Any, limit: int | None, tell: bool = True) -> dict[str, float]:
-        count, training = 0, self._ready and self.model.training
-        with no_grad(), self.callbacks.evaluation() if tell else contextlib.nullcontext():
+        count = 0
+        with no_grad(), contextlib.ExitStack() as stack:
+            if tell:
+                stack.enter_context(self.callbacks.evaluation())
             for batch in batches_of(data):
                 inputs, targets = self._taken(batch)
                 if not count:
-                    self.model.eval()
+                    stack.enter_context(evaluating(self.model))
                     self.val_tracker.reset()
-                values, outputs = self._eval(inputs, targets)
-                self.val_tracker.take(values, outputs, targets)
+                self.val_tracker.take(self._eval(inputs, targets), targets)
                 count += 1
                 if count == limit or self.interrupted:
                     break
         if not count:
             raise OptionError(explain("the validation data gave no batches", do="give data with at least one batch"))
-        self.model.train(training)
         logs = self.val_tracker.compute()
         if tell:
             self.callbacks.on_validation_end(self.step, logs)
@@ -385,13 +355,12 @@ class TrainingLoop:
             data: Batches as in `fit`; targets are left out.
         """
         parts: list[Any] = []
-        with no_grad():
+        with no_grad(), contextlib.ExitStack() as stack:
             for batch in batches_of(data):
                 inputs, _ = self._taken(batch)
-                training = self.model.training
-                self.model.eval()
+                if not parts:
+                    stack.enter_context(evaluating(self.model))
                 parts.append(self._predict(inputs, None))
-                self.model.train(training)
                 if len(parts) == limit:
                     break
         if not parts:
@@ -408,7 +377,7 @@ class TrainingLoop:
             if batch is None:
                 raise OptionError(explain(f"the {name} data gave no batches", do="give data with at least one batch"))
             inputs, targets = self._taken(batch)
-            with no_grad():
+            with no_grad(), evaluating(self.model):
                 outputs = forward(self.model, inputs)
                 loss = compute_loss(self.loss_fn, outputs, targets)
             shown = [("inputs", inputs), ("targets", targets), ("outputs", outputs), ("loss", loss)]
@@ -427,24 +396,11 @@ class TrainingLoop:
         else:
             scheduler.step()
 
-    @contextlib.contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """Ctrl-C ends training after the step: callbacks save, and `fit` returns. A second one ends it at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def interrupt(number: int, frame: Any) -> None:
-            if self.interrupted:
-                raise KeyboardInterrupt
-            self.interrupted = True
-            self.stop("interrupted by Ctrl-C")
-
-        before = signal.signal(signal.SIGINT, interrupt)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
+    def _interrupt(self) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self.interrupted = True
+        self.stop("interrupted by Ctrl-C")
 
     # --- state
 
@@ -461,79 +417,44 @@ class TrainingLoop:
             "data": self._batches.state_dict() if hasattr(self._batches, "state_dict") else None,
             "generator": default_generator.get_state(),
             "tracker": self.train_tracker.state_dict() if self._in_epoch else None,
+            "accumulated": self._accumulated() if self._waiting else None,
         }
+
+    def _accumulated(self) -> dict[str, Any]:
+        """The micro-batches since the last update: their gradients and weights."""
+        grads = {n: p.grad for n, p in self.model.named_parameters() if p.grad is not None}
+        return {"grads": grads, "weights": list(self._waiting)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Takes over what `state_dict` gave; a model whose shapes are not known yet takes it at the first batch."""
-        state = self._loaded = dict(state_dict)
+        state = dict(state_dict)
         self.epoch, self.step = state["epoch"], state["step"]
         self.history.load_state_dict(state["history"])
         self.callbacks.load_state_dict(state["callbacks"])
         self._data_state = state["data"]
         self._in_epoch = state["tracker"] is not None
-        self._restore(state)
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        """The part that needs the model, as far as it is known."""
-        if isinstance(self.model, Module):
-            self.model.load_state_dict(state["model"])
-        if isinstance(self.optimizer, Optimizer):
-            self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None and state["scheduler"] is not None:
             self.scheduler.load_state_dict(state["scheduler"])
-        if self._ready:
+        self._loaded = {n: state[n] for n in ("model", "optimizer", "tracker", "accumulated", "generator")}
+        self._restore()
+
+    def _restore(self) -> None:
+        """The part that needs the model, as far as it is known; the rest when it is."""
+        state = self._loaded or {}
+        if "model" in state and isinstance(self.model, Module):
+            self.model.load_state_dict(state.pop("model"))
+            default_generator.set_state(state["generator"])  # also where the model was made, and drawn, just now
+        if "optimizer" in state and isinstance(self.optimizer, Optimizer):
+            self.optimizer.load_state_dict(state.pop("optimizer"))
+        if self._ready and state:
             self._loaded = None
-            if self._in_epoch:
+            if state["tracker"] is not None:
                 self.train_tracker.load_state_dict(state["tracker"])
-        default_generator.set_state(state["generator"])
-
-
-def to_module(model: Any, inputs: Any) -> Module:
-    """A composed model as a module, with the shapes of the first inputs (and any number of samples, where the layers allow it)."""
-    if not isinstance(model, (CompiledModel, Part)):
-        raise OptionError(
-            explain(
-                "that is no model",
-                expected="a gradloom.nn.Module, a gradloom.Model, or what gradloom.compile gives",
-                given=type(model).__name__,
-            )
-        )
-    named = inputs if isinstance(inputs, Mapping) else dict(zip(model.input_keys, listed(inputs), strict=False))
-    shapes = {n: list(x.shape) for n, x in named.items()}
-    try:
-        return model.to_module({n: [None, *s[1:]] for n, s in shapes.items()})
-    except ShapeError:
-        return model.to_module(shapes)
-
-
-def listed(inputs: Any) -> list:
-    """Inputs by position."""
-    return list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
-
-
-def batch_size(inputs: Any) -> int:
-    """The number of samples: the length of the first input's first axis."""
-    first = next(x for x in tree.flatten(inputs)[0] if isinstance(x, Tensor))
-    return first.shape[0] if first.ndim else 1
-
-
-def batches_in(batches: Any, limit: int | None) -> int | None:
-    """How many batches an epoch has; None where that is not known."""
-    try:
-        return len(batches) if limit is None else min(len(batches), limit)
-    except TypeError:
-        return limit
-
-
-def describe(x: Any) -> str:
-    """Shapes and dtypes of a batch, in short."""
-    if isinstance(x, Tensor):
-        return f"{list(x.shape)} {x.dtype.name}"
-    if isinstance(x, Mapping):
-        return "{" + ", ".join(f"{k}: {describe(v)}" for k, v in x.items()) + "}"
-    if isinstance(x, (tuple, list)):
-        return "(" + ", ".join(map(describe, x)) + ")"
-    return repr(x)
+            if state["accumulated"] is not None:
+                self._waiting = [as_tensors(w) for w in state["accumulated"]["weights"]]
+                for name, p in self.model.named_parameters():
+                    g = state["accumulated"]["grads"].get(name)
+                    p.grad = None if g is None else as_tensors(g)
 
 
 #: Guide 004's names of the loop.

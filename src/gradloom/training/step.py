@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import nn, ops, tree
 from ..graph.jit import jit
+from ..nn.utils import clip_grad_norm_, clip_grad_value_
 from ..tensor.creation import tensor
 from ..tensor.grad_mode import no_grad
 from ..tensor.tensor import Tensor
@@ -46,7 +47,7 @@ def micro_step(model: Any, loss_fn: Any, inputs: Any, targets: Any, size: int) -
     outputs = forward(model, inputs)
     loss = compute_loss(loss_fn, outputs, targets)
     weight = loss_weight(loss_fn, outputs, targets, size)
-    (loss * weight).backward()
+    (loss * (ops.astype(weight, dtype=loss.dtype) if isinstance(weight, Tensor) else weight)).backward()
     return loss, outputs, weight
 
 
@@ -90,14 +91,87 @@ def loss_weight(loss_fn: Any, outputs: Any, targets: Any, size: int) -> Any:
     weight = getattr(loss_fn, "weight", None)
     counts = targets != loss_fn.ignore_index
     if weight is None:
-        return ops.sum(ops.astype(counts, dtype=_float_of(outputs)))
+        return ops.sum(counts)
     safe = ops.where(counts, targets, 0)
     return ops.sum(ops.where(counts, ops.take(weight, safe, axis=0), 0.0))
 
 
-def _float_of(outputs: Any) -> Any:
-    leaves = [x for x in tree.flatten(outputs)[0] if isinstance(x, Tensor)]
-    return leaves[0].dtype if leaves else None
+def batch_size(inputs: Any) -> int:
+    """The number of samples: the length of the first input's first axis."""
+    first = next((x for x in tree.flatten(inputs)[0] if isinstance(x, Tensor)), None)
+    return first.shape[0] if first is not None and first.ndim else 1
+
+
+def clipping(norm: float | None, value: float | None) -> Callable | None:
+    """What limits a model's gradients; None where nothing does."""
+    if norm is None and value is None:
+        return None
+
+    def clip(model: Any) -> None:
+        if norm is not None:
+            clip_grad_norm_(model.parameters(), norm)
+        if value is not None:
+            clip_grad_value_(model.parameters(), value)
+
+    return clip
+
+
+# What the loop compiles: functions of a batch, whose closures are the model, the optimizer and the loss, and no loop.
+
+
+def training_steps(model: Any, optimizer: Any, loss_fn: Any, tracker: Any, step: Callable, clip: Any) -> Callable:
+    """A whole step: (what the tracker takes, None)."""
+    more = {} if clip is None else {"before_update": clip}
+
+    def training_step(inputs: Any, targets: Any) -> Any:
+        loss, outputs = step(model, optimizer, loss_fn, inputs, targets, **more)
+        with no_grad():
+            weight = loss_weight(loss_fn, outputs, targets, batch_size(inputs))
+            return tracker.in_step(loss, weight, outputs, targets), None
+
+    return training_step
+
+
+def micro_steps(model: Any, optimizer: Any, loss_fn: Any, tracker: Any) -> Callable:
+    """The part of a step that is done for each micro-batch: (what the tracker takes, the weight)."""
+
+    def accumulation_step(inputs: Any, targets: Any) -> Any:
+        loss, outputs, weight = micro_step(model, loss_fn, inputs, targets, batch_size(inputs))
+        with no_grad():
+            seen = tracker.in_step(loss, weight, outputs, targets)
+            return seen, weight if isinstance(weight, Tensor) else ops.add(ops.zeros_like(loss), float(weight))
+
+    return accumulation_step
+
+
+def updates(model: Any, optimizer: Any, clip: Any) -> Callable:
+    """The rest of it, of the weights of the micro-batches."""
+
+    def accumulated_update(weights: Any, _: Any) -> None:
+        update_step(model, optimizer, sum(weights), clip)
+
+    return accumulated_update
+
+
+def evaluation_steps(model: Any, loss_fn: Any, tracker: Any) -> Callable:
+    """A batch of validation: what the tracker takes."""
+
+    def evaluation_step(inputs: Any, targets: Any) -> Any:
+        outputs = forward(model, inputs)
+        loss = compute_loss(loss_fn, outputs, targets)
+        weight = loss_weight(loss_fn, outputs, targets, batch_size(inputs))
+        return tracker.in_step(loss, weight, outputs, targets)
+
+    return evaluation_step
+
+
+def prediction_steps(model: Any) -> Callable:
+    """A batch to predict: the outputs."""
+
+    def prediction_step(inputs: Any, _: Any) -> Any:
+        return forward(model, inputs)
+
+    return prediction_step
 
 
 class Compiled:
@@ -155,4 +229,6 @@ def _of_leaves(fn: Callable, structure: Any, places: tuple, rest: tuple) -> Call
 
 def as_tensors(batch: Any) -> Any:
     """A batch with Tensors in place of arrays, of whatever kind they are."""
+    if type(batch) is Tensor or batch is None:
+        return batch
     return tree.map(lambda x: x if isinstance(x, Tensor) or not hasattr(x, "shape") else tensor(x), batch)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from .. import ops
+from ..dtypes import float32
 from ..errors import OptionError, explain
 from ..tensor.tensor import Tensor
 from .metrics import LossTracker
 
-HELD = (
-    256  # steps whose values are not read yet: by then the older ones are computed, and reading them waits for nothing
-)
+#: Steps whose values are not read yet: by then the older ones are computed, and reading them waits for nothing.
+HELD = 256
 
 
 class Tracker(Mapping):
@@ -36,17 +37,21 @@ class Tracker(Mapping):
 
     def reset(self) -> None:
         """Forgets all values."""
-        self._held: list[Tensor] = []
+        self._held: list[tuple[Tensor, tuple]] = []
         self._sums: np.ndarray | None = None
         for m in self.metrics.values():
             m.reset()
 
     # --- in the step
 
-    def in_step(self, loss: Any, weight: Any, outputs: Any, targets: Any) -> tuple[Tensor, Any]:
-        """What a step returns: [loss * weight, weight, values of metrics] in one array, and the outputs if a metric needs them."""
-        found = [ops.multiply(loss, weight), weight]
-        keys = []
+    def in_step(self, loss: Any, weight: Any, outputs: Any, targets: Any) -> tuple[Tensor, tuple, Any]:
+        """What a step returns for `take`.
+
+        Returns:
+            (the loss, the weight and the metrics' values in one array, those of them that are known before the step runs, the
+            outputs if a metric needs them). What is known, such as the number of samples, is not computed in the step.
+        """
+        found, keys = [weight], []
         for name, metric in list(self.inside.items()):
             try:
                 shares = metric.in_step(outputs, targets)
@@ -58,31 +63,41 @@ class Tracker(Mapping):
             keys += [(name, key) for key in shares]
             found += shares.values()
         self._keys = keys
-        d = loss.dtype
-        column = [
-            ops.astype(x, dtype=d) if isinstance(x, Tensor) else ops.add(ops.zeros_like(loss), float(x)) for x in found
-        ]
-        return ops.stack(*column, axis=0), outputs if any(
-            "outputs" in given(m) for m in self.outside.values()
-        ) else None
+        computed = [loss, *(x for x in found if isinstance(x, Tensor))]
+        d = loss.dtype if loss.dtype.itemsize > 2 else float32  # counts and sums do not fit into half precision
+        computed = [x if x.dtype is d else ops.astype(x, dtype=d) for x in computed]
+        known = tuple(None if isinstance(x, Tensor) else float(x) for x in found)
+        needed = any("outputs" in given(m) for m in self.outside.values())
+        return computed[0] if len(computed) == 1 else ops.stack(*computed, axis=0), known, outputs if needed else None
 
     # --- outside
 
-    def take(self, values: Tensor, outputs: Any, targets: Any) -> None:
+    def take(self, seen: tuple[Tensor, tuple, Any], targets: Any) -> None:
         """Adds what a step returned."""
-        self._held.append(values)
+        self._held.append(seen[:2])
         if len(self._held) >= 2 * HELD:
             self._add(HELD)
         if self.outside:
-            seen = {"outputs": outputs, "targets": targets, "loss": values[0] / values[1], "batch_size": values[1]}
+            values, known, outputs = seen
+            batch = {"outputs": outputs, "targets": targets, "loss": loss_of(seen)}
             for metric in self.outside.values():
-                metric.update(*(seen[k] for k in given(metric)))
+                if "batch_size" in given(metric):
+                    batch["batch_size"] = values[1] if known[0] is None else known[0]
+                metric.update(*(batch[k] for k in given(metric)))
 
     def _add(self, count: int) -> None:
+        """Adds the oldest steps to the sums, one after the other: so it does not matter when it is done."""
         held, self._held = self._held[:count], self._held[count:]
-        if held:
-            total = np.sum([t.detach().numpy().astype(np.float64) for t in held], axis=0)
-            self._sums = total if self._sums is None else self._sums + total
+        for known, group in itertools.groupby(held, key=lambda seen: seen[1]):
+            rows = np.array([t.detach().numpy() for t, _ in group], np.float64)
+            columns = iter(rows.reshape(len(rows), -1).T)
+            loss = next(columns)
+            found = np.array([next(columns) if k is None else np.full(len(rows), k) for k in known])
+            # Where nothing counts the loss is 0 / 0, and no part of the mean.
+            first = np.where(found[0] == 0, 0.0, loss * found[0])
+            terms = np.vstack([first, found]).T
+            before = np.zeros((1, terms.shape[1])) if self._sums is None else self._sums[None]
+            self._sums = np.add.accumulate(np.concatenate([before, terms]))[-1]
 
     def _flush(self) -> None:
         self._add(len(self._held))
@@ -115,15 +130,16 @@ class Tracker(Mapping):
     def state_dict(self) -> dict[str, Any]:
         """What was added up so far, for a run that is cut in mid-epoch."""
         self._add(len(self._held))
-        self._flush()
         states = {n: m.state_dict() for n, m in self.metrics.items() if hasattr(m, "state_dict")}
-        return {"sums": None if self._sums is None else self._sums.tolist(), "metrics": states}
+        sums = None if self._sums is None else self._sums.tolist()
+        return {"sums": sums, "keys": [list(k) for k in self._keys], "metrics": states}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Takes over what `state_dict` gave."""
         self.reset()
         sums = state_dict["sums"]
         self._sums = None if sums is None else np.array(sums)
+        self._keys = [(name, key) for name, key in state_dict["keys"]]
         for name, state in state_dict["metrics"].items():
             self.metrics[name].load_state_dict(state)
 
@@ -142,6 +158,11 @@ class Tracker(Mapping):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+def loss_of(seen: tuple[Tensor, tuple, Any]) -> Tensor:
+    """The mean loss of the batch in what a step returned."""
+    return seen[0][0] if seen[0].ndim else seen[0]
 
 
 def plain(value: Any) -> Any:

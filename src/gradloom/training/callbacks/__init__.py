@@ -9,6 +9,7 @@ from .checkpoint import CheckpointError, ModelCheckpoint
 from .loggers import CSVLogger, JSONLinesLogger, TensorBoardLogger
 from .profiler import Profiler
 from .progress import ProgressBar
+from .run_folder import RunFolder
 from .schedule import GradientAccumulationSchedule, LearningRateFinder, LearningRateMonitor, LRSchedulerCallback
 from .statistics import ActivationStatistics, GradientStatistics
 from .stopping import EarlyStopping, TerminateOnNaN, TimeLimit
@@ -20,4 +21,5 @@ __all__ = [
     "CSVLogger", "JSONLinesLogger", "TensorBoardLogger", "WandbLogger", "MLflowLogger", "ProgressBar",
     "LRSchedulerCallback", "LearningRateMonitor", "LearningRateFinder", "GradientAccumulationSchedule",
     "EMACallback", "SWACallback", "GradientStatistics", "ActivationStatistics", "Profiler",
+    "RunFolder",
 ]  # fmt: skip

@@ -35,7 +35,7 @@ class Callback:
 
     owner: CallbackList | None = None
     order = 0  # callbacks of a higher one are told of an event after the others
-
+    passes: tuple[type[Exception], ...] = ()  # what it raises on purpose: not wrapped in a CallbackError
 
     @property
     def loop(self) -> Any:
@@ -194,6 +194,8 @@ class CallbackList:
             try:
                 listener(*args)
             except Exception as error:
+                if isinstance(error, callback.passes):
+                    raise
                 raise CallbackError(
                     explain(
                         f"the callback {type(callback).__name__} raised {type(error).__name__} in {event}: {error}",

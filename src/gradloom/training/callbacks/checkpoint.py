@@ -88,6 +88,7 @@ class ModelCheckpoint(Monitor):
         self.last_file: str | None = None
         self.files: list[str] = []  # in a folder, that are there, the oldest first
         self._told: set[str] = set()
+        self._raised = False
 
     def _check(self, every: int, keep: int | None, name: str | None, every_steps: int | None) -> None:
         if every < 1 or every != int(every):
@@ -114,6 +115,7 @@ class ModelCheckpoint(Monitor):
 
     def on_train_begin(self) -> None:
         """Begins to count."""
+        self._raised = False
         self._steps.start(self.loop)
 
     def on_step_end(self, step: int, logs: Mapping[str, float]) -> None:
@@ -131,8 +133,9 @@ class ModelCheckpoint(Monitor):
 
     def on_train_end(self) -> None:
         """Says so if nothing was monitored, and then saves the end."""
+        loop: Any = self.loop
         never = not self.folder and self.monitor is not None and self.best is None and self.last_file is None
-        if never and getattr(self.loop, "step", 0) and not self.loop.interrupted:
+        if never and loop is not None and loop.step and not self._raised:
             warnings.warn(
                 explain(
                     f"ModelCheckpoint monitors '{self.monitor}', which never had a value; it saves the state at the end",
@@ -141,10 +144,11 @@ class ModelCheckpoint(Monitor):
                 ),
                 stacklevel=2,
             )
-            self._write(self.path, self.loop.epoch, self.loop.step, {})
+            self._write(self.path, loop.epoch, loop.step, {})
 
     def on_exception(self, error: BaseException) -> None:
         """Saves the state as "interrupted"."""
+        self._raised = True
         if self.loop is not None and self.loop.step:
             self._write(self._beside("interrupted"), self.loop.epoch, self.loop.step, {})
 
@@ -166,8 +170,8 @@ class ModelCheckpoint(Monitor):
         if self.folder:
             file = self.path / f"{self._name(epoch, step, plain_logs)}.safetensors"
             best = self._is_best(plain_logs)
-            if self._write(file, epoch, step, plain_logs, best=(best, str(file))):
-                self._prune(str(file))
+            if self._write(file, epoch, step, plain_logs, best=(best, str(file)), listed=True):
+                self._prune()
         elif self.monitor is None:
             self._write(self.path, epoch, step, plain_logs)
         else:
@@ -199,10 +203,18 @@ class ModelCheckpoint(Monitor):
             self.best, self.best_file = value, file
 
     def _write(
-        self, file: Path, epoch: int, step: int, logs: dict[str, Any], best: tuple[float | None, str] = (None, "")
+        self,
+        file: Path,
+        epoch: int,
+        step: int,
+        logs: dict[str, Any],
+        best: tuple[float | None, str] = (None, ""),
+        listed: bool = False,
     ) -> bool:
-        """Writes a file; whether that went well. The best value is noted before, so that it is in the file."""
-        before = self.best, self.best_file, self.last_file
+        """Writes a file; whether that went well. It is noted before, with the best value, so that the file knows of itself."""
+        before = self.best, self.best_file, self.last_file, self.files
+        if listed:
+            self.files = [*(f for f in self.files if f != str(file)), str(file)]
         if best[0] is not None:
             self.best, self.best_file = best
         self.last_file = str(file)
@@ -210,7 +222,7 @@ class ModelCheckpoint(Monitor):
             file.parent.mkdir(parents=True, exist_ok=True)
             save(self._state(epoch, step, logs), file)
         except OSError as error:
-            self.best, self.best_file, self.last_file = before
+            self.best, self.best_file, self.last_file, self.files = before
             self._failed(file, error)
             return False
         return True
@@ -245,11 +257,8 @@ class ModelCheckpoint(Monitor):
                 state[name] = state_of(part)
         return state
 
-    def _prune(self, file: str) -> None:
+    def _prune(self) -> None:
         """Deletes the files that are more than `keep`, but the best."""
-        if file in self.files:
-            self.files.remove(file)
-        self.files.append(file)
         if self.keep is None:
             return
         for old in self.files[: -self.keep]:

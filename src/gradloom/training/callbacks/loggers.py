@@ -21,6 +21,8 @@ from ..tracking import plain
 from .base import Callback
 from .monitor import Updates
 
+BINS = 64  # of histograms
+
 
 class Logger(Callback):
     """Base of the loggers: a subclass defines `log`, and may define `open` and `close`.
@@ -188,7 +190,7 @@ class CSVLogger(RowLogger):
         self._shut()
         self._rows, self._columns, self._waiting = [], ["epoch"], []
         self._head = ""
-        if epoch and is_file(self.path):
+        if epoch and is_file(self.path) and self.path.exists():
             with open(self.path, encoding="utf-8", newline="") as file:
                 found = csv.DictReader(file)
                 self._rows = [row for row in found if None not in row and before(row.get("epoch"), epoch)]
@@ -240,7 +242,7 @@ class JSONLinesLogger(RowLogger):
     def open(self, epoch: int, step: int) -> None:
         """Keeps the lines of before."""
         kept = []
-        if (epoch or step) and is_file(self.path):
+        if (epoch or step) and is_file(self.path) and self.path.exists():
             for line in self.path.read_text(encoding="utf-8").splitlines():
                 with contextlib.suppress(ValueError, AttributeError):  # a line that was cut off
                     row = json.loads(line)
@@ -300,7 +302,7 @@ class TensorBoardLogger(Logger):
         """Begins a file."""
         self.log_dir.mkdir(parents=True, exist_ok=True)
         # The writer that has no thread of its own: an error of writing comes to us, and not to a thread that dies of it.
-        suffix = f".{os.getpid()}.{secrets.token_hex(3)}"
+        suffix = f".{os.getpid()}.{time.time_ns()}"  # TensorBoard reads files by name
         self._writer = self._module.EventsWriter(str(self.log_dir / "events"), filename_suffix=suffix)
         if epoch:
             start = self._event.SessionLog(status=self._event.SessionLog.START)
@@ -316,7 +318,7 @@ class TensorBoardLogger(Logger):
             for name, t in self.model.named_parameters():
                 values = t.detach().numpy()
                 if values.size and all(map(math.isfinite, (float(values.min()), float(values.max())))):
-                    self._add(self._summary.histogram(f"parameters/{name}", values, bins="tensorflow"), at)
+                    self._add(self._summary.histogram(f"parameters/{name}", values, bins=BINS), at)
         self._writer.flush()
 
     def _add(self, summary: Any, step: int) -> None:

@@ -97,7 +97,9 @@ def plain_number(value: Any, what: str) -> float:
         return float(value.item() if hasattr(value, "item") else value)
     except (TypeError, ValueError):
         raise OptionError(
-            explain(f"{what} is not a number", given=f"{type(value).__name__}: {value!r}"[:200], do="monitor another log")
+            explain(
+                f"{what} is not a number", given=f"{type(value).__name__}: {value!r}"[:200], do="monitor another log"
+            )
         ) from None
 
 

@@ -56,7 +56,8 @@ class Profiler(Callback):
         names = unique_names(self.owner.callbacks)
         for event in EVENTS:
             listeners[event] = [
-                pair if pair[0] is self else (pair[0], self._timed(names[id(pair[0])], pair[1])) for pair in listeners[event]
+                pair if pair[0] is self else (pair[0], self._timed(names[id(pair[0])], pair[1]))
+                for pair in listeners[event]
             ]
         # Its own marks stand first, and again last where the callbacks' time must not count.
         marks = {

@@ -21,7 +21,7 @@ from ...tensor.creation import default_generator
 from ...tensor.grad_mode import no_grad
 from ...tensor.tape import hooks_of
 from ...tensor.tensor import Tensor
-from ..step import micro_step, update_step
+from ..step import clipping, micro_step, update_step
 
 # ------------------------------------------------------------------------------------------------ what a loop holds
 
@@ -105,7 +105,8 @@ class Recorder:
             loop.model.train(mode)
 
     def _run(self) -> dict[str, str]:
-        loop, weights = self.loop, []
+        loop = self.loop
+        weights: list[Any] = []
         bad = bad_names(loop.model)
         if bad:
             return {"given": f"{bad} before the step already", "do": "look at where these values come from"}
@@ -114,7 +115,10 @@ class Recorder:
                 group["lr"] = rate
             found = bad_inputs(inputs, targets)
             if found:
-                return {"given": f"{found} in the batch of step {step}", "do": "clean the data, or leave such samples out"}
+                return {
+                    "given": f"{found} in the batch of step {step}",
+                    "do": "clean the data, or leave such samples out",
+                }
             watch = Watch(loop.model)
             with watch:
                 loss = self._step(inputs, targets, weights)
@@ -129,7 +133,7 @@ class Recorder:
         }
 
     def _step(self, inputs: Any, targets: Any, weights: list) -> Any:
-        loop, clip = self.loop, self.loop._clip()
+        loop, clip = self.loop, clipping(self.loop.clip_norm, self.loop.clip_value)
         if loop.accumulate == 1:
             more = {} if clip is None else {"before_update": clip}
             return loop._own_step(loop.model, loop.optimizer, loop.loss_fn, inputs, targets, **more)[0]
@@ -137,7 +141,7 @@ class Recorder:
         loss, _, weight = micro_step(loop.model, loop.loss_fn, inputs, targets, first.shape[0] if first.ndim else 1)
         weights.append(weight)
         if len(weights) == loop.accumulate:
-            update_step(loop.model, loop.optimizer, ops.full_like(loss.detach(), value=1.0) * sum(weights), clip)
+            update_step(loop.model, loop.optimizer, ops.zeros_like(loss.detach()) + sum(weights), clip)
             weights.clear()
         return loss
 

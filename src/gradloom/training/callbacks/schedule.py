@@ -10,7 +10,8 @@ from typing import Any
 from ...errors import MissingExtraError, OptionError, explain
 from ...optim.lr_scheduler import ReduceLROnPlateau
 from ..data import batches_of
-from .base import Callback
+from ..tracking import loss_of
+from .base import Callback, find_monitor
 from .monitor import Updates, plain_number
 from .replay import put_back, snapshot
 
@@ -70,8 +71,6 @@ class LRSchedulerCallback(Callback):
         if not self._plateau:
             self.scheduler.step()
             return
-        from .base import find_monitor
-
         value = find_monitor(logs, self.monitor, "LRSchedulerCallback")
         if value is None and "train_loss" in logs:
             value = logs["train_loss"]
@@ -110,10 +109,14 @@ class LearningRateMonitor(Callback):
     def __init__(self, every: str | int = "epoch"):
         if every not in ("epoch", "step") and not isinstance(every, int):
             raise OptionError(
-                explain("LearningRateMonitor: every", expected="'epoch', 'step' or a number of updates", given=repr(every))
+                explain(
+                    "LearningRateMonitor: every", expected="'epoch', 'step' or a number of updates", given=repr(every)
+                )
             )
         self.every = every
-        self._updates = Updates(None if every == "epoch" else 1 if every == "step" else int(every), "LearningRateMonitor", "every")
+        self._updates = Updates(
+            None if every == "epoch" else 1 if every == "step" else int(every), "LearningRateMonitor", "every"
+        )
         self.steps: list[int] = []
         self.rates: dict[str, list[float]] = {}
 
@@ -187,7 +190,9 @@ class GradientAccumulationSchedule(Callback):
         """Looks for the loop, which accumulates."""
         if self.loop is None:
             raise OptionError(
-                explain("GradientAccumulationSchedule changes a TrainingLoop", do="use it in TrainingLoop(callbacks=[...])")
+                explain(
+                    "GradientAccumulationSchedule changes a TrainingLoop", do="use it in TrainingLoop(callbacks=[...])"
+                )
             )
 
     def on_epoch_begin(self, epoch: int) -> None:
@@ -337,12 +342,11 @@ class LearningRateFinder(Callback):
 
     @staticmethod
     def _step(loop: Any, inputs: Any, targets: Any) -> float:
-        values, _ = loop._train(inputs, targets)
+        seen, weight = loop._train(inputs, targets)
         if loop.accumulate > 1:
-            loop._waiting = [values]
+            loop._waiting = [weight]
             loop._finish_update()
-        total, weight = values.detach().numpy()[:2].tolist()
-        return total / weight if weight else math.nan
+        return loss_of(seen).item()
 
     def plot(self, file: Any = None) -> Any:
         """Draws the loss over the rate, with the suggestion; matplotlib's figure.

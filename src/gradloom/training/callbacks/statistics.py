@@ -189,9 +189,7 @@ class ActivationStatistics(Statistics):
 
             return hook
 
-        handles = [
-            named[n].register_forward_hook(hook_of(n or type(model).__name__)) for n in (self.modules or leaves)
-        ]
+        handles = [named[n].register_forward_hook(hook_of(n or type(model).__name__)) for n in (self.modules or leaves)]
         try:
             with undone(model), no_grad():
                 forward(model, inputs)

@@ -107,7 +107,14 @@ class EarlyStopping(Monitor):
 
     def on_train_end(self) -> None:
         """Restores the best parameters, if asked to."""
-        if not self._seen and getattr(self.loop, "epoch", 0):
+        loop, validates = self.loop, is_validation(self.monitor)
+        if (
+            validates
+            and not self._seen
+            and loop is not None
+            and loop.epoch
+            and not any(map(is_validation, loop.history))
+        ):
             warnings.warn(
                 explain(
                     f"EarlyStopping monitors '{self.monitor}', and there was no validation: it could not stop anything",
@@ -133,7 +140,12 @@ class EarlyStopping(Monitor):
 
     def state_dict(self) -> dict[str, Any]:
         """Best value and count; the best parameters too, if they are to be restored."""
-        state = {"best": self.best, "best_epoch": self.best_epoch, "wait": self.wait, "stopped_epoch": self.stopped_epoch}
+        state = {
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "wait": self.wait,
+            "stopped_epoch": self.stopped_epoch,
+        }
         return {**state, "weights": self._weights} if self.restore_best else state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -142,6 +154,11 @@ class EarlyStopping(Monitor):
         self.wait, self.stopped_epoch = state_dict["wait"], state_dict["stopped_epoch"]
         self._weights = state_dict.get("weights")
         self._seen = self.best_epoch is not None
+
+
+def is_validation(name: str) -> bool:
+    """Whether a log is one of validation."""
+    return name.startswith("val_")
 
 
 class TerminateOnNaN(Callback):
@@ -220,7 +237,10 @@ class TerminateOnNaN(Callback):
         self.stop(reason)
         found: dict[str, str] | None = None
         if name.startswith("val_"):
-            found = {"given": "a finite training loss", "do": "look at the validation data, and at layers that differ in eval mode"}
+            found = {
+                "given": "a finite training loss",
+                "do": "look at the validation data, and at layers that differ in eval mode",
+            }
         elif self._recorder is not None:
             found = self._recorder.find()
         elif self.model is not None:
@@ -283,6 +303,8 @@ def seconds_of(limit: float | str | datetime.timedelta) -> float:
         seconds = float(limit)
     if not seconds > 0:
         raise OptionError(
-            explain("TimeLimit: that is no duration", expected="seconds > 0, or a text such as '1h30m'", given=repr(limit))
+            explain(
+                "TimeLimit: that is no duration", expected="seconds > 0, or a text such as '1h30m'", given=repr(limit)
+            )
         )
     return seconds

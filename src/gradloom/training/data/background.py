@@ -15,9 +15,14 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from ...backends.registry import default_backend, using_backend
+import numpy as np
+
+from ... import tree
+from ...backends.registry import backend_of, default_backend, using_backend
 from ...errors import DataError, OptionError, explain
+from ...tensor.tensor import Tensor
 from .recipe import Recipe, Task
+from .sources import is_array
 
 _JOIN_SECONDS = 5.0  # how long the end of a loop waits for the sample that is being read
 
@@ -62,13 +67,22 @@ def _produce(items: Iterator[Any], ready: Any, slots: Any, stop: threading.Event
                 slots.acquire()
                 if stop.is_set():
                     return
-                ready.put((next(items), None))
+                ready.put((_computed(next(items)), None))
     except BaseException as error:  # StopIteration too: it is the end there as well as here
         ready.put((None, error))
     finally:
         close = getattr(items, "close", None)
         if close is not None:
             close()
+
+
+def _computed(item: Any) -> Any:
+    """The item, when engines that compute later have done so: MLX can do it only in the thread that asked."""
+    for x in tree.flatten(item)[0]:
+        array = x.native if isinstance(x, Tensor) else x
+        if not isinstance(array, np.ndarray) and is_array(array):
+            backend_of(array).synchronize(array)
+    return item
 
 
 def _end(thread: threading.Thread, slots: Any, stop: threading.Event) -> None:

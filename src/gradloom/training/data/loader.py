@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ...backends.registry import default_backend
 from ...errors import DataError, OptionError, explain
 from ...random import key, permutation
 from .background import Prefetch, Workers
@@ -49,7 +50,8 @@ class DataLoader:
         collate_fn: Makes a batch of a list of samples. Default: `default_collate`.
         drop_last: Leave out a last batch with fewer samples.
         prefetch_factor: Batches made in advance: by each worker, or by one thread. 0 turns the thread off. Default: 2, but
-            0 for arrays without transforms, and for iterators, whose items would be lost when a loop ends early.
+            0 for arrays without transforms, for iterators, whose items would be lost when a loop ends early, and on MLX,
+            which does not compute in one thread what another one asked for.
         persistent_workers: Keep the processes from epoch to epoch.
         multiprocessing_context: How processes start ("forkserver", "spawn", "fork"). Default: "forkserver" where there is
             one, else "spawn".
@@ -214,7 +216,9 @@ class DataLoader:
             load = self._recipe.load
             results = ((load(task), state) for task, state in self._tasks(position))
             if ahead is None:
-                ahead = 0 if getattr(self._source, "once", False) else _AHEAD
+                # MLX computes later, and only in the thread in which that was asked for.
+                waits = getattr(self._source, "once", False) or default_backend().name == "mlx"
+                ahead = 0 if waits else _AHEAD
         return Prefetch(results, ahead) if ahead else results
 
     def _taken(self, position: _Position) -> Iterator[tuple[Any, None]]:
@@ -236,7 +240,7 @@ class DataLoader:
         items, state_of = source.start(position.source)
         passed = 0 if position.source is not None else number * size
         found = sum(1 for _ in itertools.islice(items, passed))
-        if found < passed:
+        if found <= passed - (1 if self.drop_last else size):  # the last batch may have been a short one
             raise DataError(
                 explain("the data ends before the saved position", expected=f"{passed} items", given=f"{found}")
             )

@@ -233,6 +233,9 @@ def _taker(array: Any) -> Callable[[np.ndarray], Any]:
             )
         )
 
+    native = array.native if isinstance(array, Tensor) else array
+    backend_of(native).synchronize(native)  # MLX cannot do it in another thread
+
     def take(indices: np.ndarray) -> Any:
         x = array.detach() if isinstance(array, Tensor) else array
         engine = get_backend(backend_of(x.native if isinstance(x, Tensor) else x).name)
