@@ -273,7 +273,7 @@ def permutation(key: int, n: int) -> np.ndarray:
         array([3, 2, 1, 4, 0])
     """
     words = np.random.Philox(key=key).random_raw(n)
-    # NumPy sorts 16-bit numbers by radix: two passes over the words' upper halves take a third of the time of sorting
+    # NumPy sorts 16-bit numbers by radix: two passes over the words' upper halves take less time than sorting
     # them whole. Where upper halves are equal, which is rare, the nearly sorted words are sorted once more.
     parts = words.astype("<u8", copy=False).view("<u2").reshape(-1, 4)
     order = np.argsort(parts[:, 2], kind="stable")

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +16,7 @@ import gradloom as gl
 from gradloom import nn
 from gradloom.models import Linear, Model, Relu, TrainModel
 from gradloom.training import TrainingLoop, loops, optimizers
-from gradloom.training.callbacks import Callback, CallbackList, EarlyStopping, LambdaCallback, ModelCheckpoint
+from gradloom.training.callbacks import Callback, EarlyStopping, LambdaCallback
 from gradloom.training.data import DataLoader
 from gradloom.training.metrics import Accuracy, LossTracker, Precision
 
@@ -45,7 +44,7 @@ class Net(nn.Module):
         )
 
     def forward(self, x):
-        return self.last(self.drop(self.norm(self.first(x)).relu()))
+        return self.last(self.drop(self.norm(self.first(x)).tanh()))
 
 
 def mlp():
@@ -400,7 +399,7 @@ def test_schedulers():
         w = nn.Parameter(gl.zeros(1))
         optimizer = gl.optim.SGD([w], lr=1.0)
         loop = TrainingLoop(
-            model, optimizer, lambda o, y: nn.functional.cross_entropy(o, y) + 0 * w.sum(), scheduler=make(optimizer)
+            model, optimizer, lambda o, y, w=w: nn.functional.cross_entropy(o, y) + 0 * w.sum(), scheduler=make(optimizer)
         )
         batches = cut(*classes())
         assert loop.fit(batches, batches, epochs=epochs)["lr"] == pytest.approx(expected)
