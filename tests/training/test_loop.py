@@ -399,7 +399,10 @@ def test_schedulers():
         w = nn.Parameter(gl.zeros(1))
         optimizer = gl.optim.SGD([w], lr=1.0)
         loop = TrainingLoop(
-            model, optimizer, lambda o, y, w=w: nn.functional.cross_entropy(o, y) + 0 * w.sum(), scheduler=make(optimizer)
+            model,
+            optimizer,
+            lambda o, y, w=w: nn.functional.cross_entropy(o, y) + 0 * w.sum(),
+            scheduler=make(optimizer),
         )
         batches = cut(*classes())
         assert loop.fit(batches, batches, epochs=epochs)["lr"] == pytest.approx(expected)
