@@ -131,3 +131,35 @@ def test_grid_search(tmp_path):
     best = min(re.findall(r"trial \d: val_loss ([\d.]+)", grid), key=float)
     assert f"val_loss {best}\n" in grid.partition("best: ")[2]
     assert float(re.search(r"test accuracy ([\d.]+)", grid)[1]) > 0.9
+
+
+def numbers(line):
+    return [float(n) for n in re.findall(r"\d+\.\d+", line)]
+
+
+@pytest.mark.slow
+def test_a_gan_learns_the_ring(backend, tmp_path):
+    lines = run("gan.py", "--backend", backend, "--quick", cwd=tmp_path).splitlines()
+    (first, _), (last, covered) = numbers(lines[0]), numbers(lines[-1])
+    assert first > 1 and last < 0.25 and covered > 0.8, lines
+
+
+@pytest.mark.slow
+def test_contrastive_learning_finds_features(backend, tmp_path):
+    loss, accuracy = map(numbers, run("self_supervised.py", "--backend", backend, "--quick", cwd=tmp_path).splitlines())
+    assert loss[1] < 0.7 * loss[0]
+    assert accuracy[1] > accuracy[0] + 0.03
+
+
+@pytest.mark.slow
+def test_early_stopping(backend, tmp_path):
+    text = run("early_stopping.py", "--backend", backend, "--quick", "--out", "run", cwd=tmp_path)
+    reason, last = text.splitlines()[-2:]
+    assert reason.startswith("EarlyStopping: val_loss has not improved on")
+    rows = metrics(tmp_path / "run")
+    losses = [float(row["val_loss"]) for row in rows]
+    best = int(re.search(r"epoch (\d+):", last)[1])
+    assert min(losses) == losses[best] and len(rows) == best + 6
+    assert numbers(last)[0] > 0.75
+    assert gl.load(tmp_path / "run" / "best.safetensors")["epoch"] == best + 1
+    assert list((tmp_path / "run").rglob("*tfevents*"))

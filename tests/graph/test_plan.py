@@ -302,3 +302,29 @@ def test_random_programs_with_state(program):
         for m, e in zip(compiled(x), eager(x), strict=True):
             close(m, e, f"call {t}")
         close(mine, theirs, f"the state after call {t}")
+
+
+@pytest.mark.parametrize("optimizers", [1, 2])
+def test_one_gradient_of_two_parameters(optimizers):
+    """Both biases of a(x) + b(y) have the same one: a single value, which is wanted in two places."""
+    gl.manual_seed(0)
+    a, b = gl.nn.Linear(5, 3), gl.nn.Linear(5, 3)
+    groups = [[*a.parameters(), *b.parameters()]] if optimizers == 1 else [a.parameters(), b.parameters()]
+    chosen = [gl.optim.SGD(group, lr=1.0) for group in groups]
+    x = gl.randn(44, 5)
+    before = [p.detach().numpy().copy() for p in (a.bias, b.bias)]
+
+    @gl.jit
+    def step(x):
+        loss = ((a(x) + b(x * 2)) ** 2).mean()
+        loss.backward()
+        for optimizer in chosen:
+            optimizer.step()
+            optimizer.zero_grad()
+        return loss
+
+    loss = ((a(x) + b(x * 2)) ** 2).mean()
+    expected = gl.autograd.grad(loss, [a.bias, b.bias])
+    step(x)
+    for p, old, g in zip((a.bias, b.bias), before, expected, strict=True):
+        np.testing.assert_allclose(old - p.detach().numpy(), g.numpy(), rtol=1e-4, atol=1e-6)

@@ -36,12 +36,8 @@ class Net(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.first, self.norm, self.drop, self.last = (
-            nn.Linear(5, 8),
-            nn.BatchNorm1d(8),
-            nn.Dropout(0.25),
-            nn.Linear(8, 3),
-        )
+        self.first, self.norm = nn.Linear(5, 8, bias=False), nn.BatchNorm1d(8)  # the gradient of a bias were noise
+        self.drop, self.last = nn.Dropout(0.25), nn.Linear(8, 3)
 
     def forward(self, x):
         return self.last(self.drop(self.norm(self.first(x)).tanh()))
@@ -106,7 +102,7 @@ def test_other_forms_of_the_same(backend, kind):
     if kind == "functional":
         optimizer = optimizers.Adam(learning_rate=0.05)
     elif kind == "wrapped":
-        optimizer = gl.optim.Lookahead(optimizer, k=10**6)
+        optimizer = optimizers.Lookahead(optimizers.Adam(learning_rate=0.05), steps=10**6)
     elif kind == "eager":
         options["compile"] = False
     else:
@@ -151,7 +147,7 @@ def test_a_train_model_has_its_loss_with_it():
     model = Model()
     model |= Linear(1)(input="x", output="out")
     train = TrainModel(model)
-    train.add_loss(SquaredError(), reduction="mean", input="out", target="t")
+    train.add_loss(SquaredError(), input="out", target="t")
     rng = np.random.default_rng(0)
     x = rng.normal(size=(32, 3)).astype(np.float32)
     y = (x @ [[1.0], [2.0], [3.0]]).astype(np.float32)
@@ -465,9 +461,9 @@ def test_no_step_waits_for_the_engine(monkeypatch):
             gl.Tensor, name, lambda self, *a, _old=old, **k: (reads.append(len(seen.seen)), _old(self, *a, **k))[1]
         )
     loop.fit(batches, batches)
-    inside = [at for at in reads if at <= 10 + seen.seen.index("end") + 10]
+    # Reading is for ends of epochs: the events that are written down by then are the last step or the validation.
     ends = {i + 1 for i, event in enumerate(seen.seen) if event in (19, "val")} | {len(seen.seen) - 1}
-    assert reads and set(reads) <= ends, (inside, seen.seen)
+    assert reads and set(reads) <= ends, seen.seen
 
 
 # ------------------------------------------------------------------------------------------------- going on

@@ -29,7 +29,7 @@ class ModelCheckpoint(Monitor):
     callbacks' states, the epochs that are done, and the logs.
 
     Args:
-        path: A file ("best_model.gradloom", any suffix) or a folder ("checkpoints/", one that exists, or a name without suffix).
+        filepath: A file ("best_model.gradloom", any suffix) or a folder ("checkpoints/", one that exists, or a name without suffix).
         monitor: The log that says which epoch is best; None saves the latest to a file, and knows no best in a folder.
         mode: "min", "max", or "auto": as the log's name, or its metric, says.
         every: Epochs between two saves.
@@ -64,7 +64,7 @@ class ModelCheckpoint(Monitor):
 
     def __init__(
         self,
-        path: Any,
+        filepath: Any,
         monitor: str | None = "val_loss",
         mode: str = "auto",
         *,
@@ -76,7 +76,7 @@ class ModelCheckpoint(Monitor):
         name: str | None = None,
     ):
         super().__init__(monitor, mode)
-        text = os.fspath(path)
+        text = os.fspath(filepath)
         self.path = Path(text)
         self.folder = text.endswith(("/", os.sep)) or self.path.is_dir() or not self.path.suffix
         self._check(every, keep, name, every_steps)
