@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for python benchmarks/run_all.py
 
-from benchmarks import compile_cost, compose, import_time, loader, memory, metrics, optimizers, steps, tiny
+from benchmarks import compile_cost, compose, import_time, loader, loop, memory, metrics, optimizers, steps, tiny
 from benchmarks.report import Table, document
 
 SUITES = {
@@ -25,6 +25,7 @@ SUITES = {
     "import_time": import_time.run,
     "metrics": metrics.run,
     "loader": loader.run,
+    "loop": loop.run,
 }
 RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
 

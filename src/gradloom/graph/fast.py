@@ -236,7 +236,7 @@ class Pool:
             call(0, size)
             return
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(MOST, "gradloom")
+            self._pool = ThreadPoolExecutor(MOST, "update")
         step = -(-size // parts // 64) * 64
         ranges = [(start, min(start + step, size)) for start in range(0, size, step)]
         waiting = [(self._pool.submit(call, *r), r) for r in ranges[1:]]

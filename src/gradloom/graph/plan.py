@@ -277,7 +277,8 @@ class Plan:
         for v in node.inputs:
             end = start + math.prod(v.shape)
             placed = self._placed.get(self.owner(v))
-            made = placed is not None and self.arrays.get(self.owner(v)) is placed  # else what made it does not take out=
+            # What makes a value may not take out=.
+            made = placed is not None and self.arrays.get(self.owner(v)) is placed
             # One value may be the gradient of several parameters, and has only one place.
             if not made or placed.ctypes.data != array[start:end].ctypes.data:  # type: ignore[union-attr]
                 part = self._bind(f"{total.name}_{start}", array[start:end].reshape(v.shape))
